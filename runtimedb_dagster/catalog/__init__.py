@@ -1,0 +1,37 @@
+"""The catalog: every transition of RuntimeDB's state is one method here, and all its SQL is here."""
+
+from __future__ import annotations
+
+from runtimedb_dagster.catalog.connections import ConnectionCatalog
+from runtimedb_dagster.catalog.database import Database, new_id
+from runtimedb_dagster.catalog.deletions import DeletionCatalog
+from runtimedb_dagster.catalog.leases import LeaseCatalog
+from runtimedb_dagster.catalog.tables import TableCatalog
+from runtimedb_dagster.catalog.versions import VersionCatalog
+
+__all__ = ["Catalog", "new_id"]
+
+
+class Catalog:
+    """One catalog, by subject.
+
+    Attributes:
+        connections: registered connections.
+        tables: discovered tables.
+        versions: reserve, swap, abandon, purge.
+        deletions: pending deletions, for the sweep.
+        leases: readers' snapshots.
+    """
+
+    def __init__(self, url: str) -> None:
+        """Open the catalog at an SQLAlchemy URL, migrating it if needed."""
+        self._database = Database(url)
+        self.connections = ConnectionCatalog(self._database)
+        self.tables = TableCatalog(self._database)
+        self.versions = VersionCatalog(self._database)
+        self.deletions = DeletionCatalog(self._database)
+        self.leases = LeaseCatalog(self._database)
+
+    def close(self) -> None:
+        """Close the connections to the catalog's database."""
+        self._database.dispose()

@@ -1,0 +1,134 @@
+"""Transitions of connections."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Row, delete, func, insert, or_, select, update
+from sqlalchemy import Connection as Transaction
+
+from runtimedb_dagster.catalog import schema
+from runtimedb_dagster.catalog.database import Database, new_id, next_sequence
+from runtimedb_dagster.catalog.versions import retire
+from runtimedb_dagster.errors import ConfigurationError, ConnectionNotFoundError
+from runtimedb_dagster.model import Connection
+
+__all__ = ["ConnectionCatalog"]
+
+
+class ConnectionCatalog:
+    """The registered connections."""
+
+    def __init__(self, database: Database) -> None:
+        """Work on `database`."""
+        self._database = database
+
+    def add(
+        self,
+        name: str,
+        source_type: str,
+        url: str,
+        options: dict[str, str],
+        password_env: str | None,
+        now: datetime,
+    ) -> Connection:
+        """Register a connection.
+
+        Raises:
+            ConfigurationError: the name is taken, perhaps in other letters' case.
+        """
+        connection = Connection(new_id(), name, source_type, url, options, password_env, now)
+        with self._database.write() as tx:
+            taken = tx.execute(
+                select(schema.connections.c.name).where(func.lower(schema.connections.c.name) == name.lower())
+            ).scalar()
+            if taken is not None:
+                raise ConfigurationError(
+                    f"Connection '{name}' can't be added: '{taken}' exists. Choose another name, or remove it first."
+                )
+            tx.execute(
+                insert(schema.connections).values(
+                    id=connection.id,
+                    name=name,
+                    source_type=source_type,
+                    url=url,
+                    options=options,
+                    password_env=password_env,
+                    created_at=now,
+                    discovery_generation=0,
+                )
+            )
+        return connection
+
+    def get(self, name_or_id: str) -> Connection:
+        """The connection of that name or id.
+
+        Raises:
+            ConnectionNotFoundError: there is none.
+        """
+        with self._database.read() as tx:
+            row = tx.execute(
+                select(schema.connections).where(
+                    or_(schema.connections.c.name == name_or_id, schema.connections.c.id == name_or_id)
+                )
+            ).first()
+        if row is None:
+            raise ConnectionNotFoundError(name_or_id)
+        return _connection(row)
+
+    def list(self) -> list[Connection]:
+        """All connections, by name."""
+        with self._database.read() as tx:
+            return [_connection(row) for row in tx.execute(select(schema.connections).order_by("name"))]
+
+    def begin_discovery(self) -> int:
+        """A generation number, to be taken before the source is asked."""
+        with self._database.write() as tx:
+            return next_sequence(tx)
+
+    def record_discovery_failure(self, connection: Connection, error: str) -> None:
+        """Keep the error of the last discovery where `connections()` shows it."""
+        with self._database.write() as tx:
+            tx.execute(
+                update(schema.connections)
+                .where(schema.connections.c.id == connection.id)
+                .values(discovery_error=error)
+            )
+
+    def remove(self, connection: Connection, delete_after: datetime) -> int:
+        """Forget a connection and its tables; their files get pending deletions.
+
+        Returns:
+            The number of tables that were forgotten.
+
+        Raises:
+            ConnectionNotFoundError: somebody else removed it meanwhile.
+        """
+        with self._database.write() as tx:
+            return _remove(tx, connection, delete_after)
+
+
+def _remove(tx: Transaction, connection: Connection, delete_after: datetime) -> int:
+    mine = schema.tables.c.connection_id == connection.id
+    rows = tx.execute(select(schema.tables).where(mine).with_for_update()).all()
+    retire(tx, connection.name, rows, "connection removed", delete_after)
+    tx.execute(delete(schema.tables).where(mine))
+    gone = tx.execute(delete(schema.connections).where(schema.connections.c.id == connection.id))
+    if gone.rowcount != 1:
+        raise ConnectionNotFoundError(connection.name)
+    return len(rows)
+
+
+def _connection(row: Row[Any]) -> Connection:
+    return Connection(
+        id=row.id,
+        name=row.name,
+        source_type=row.source_type,
+        url=row.url,
+        options=dict(row.options),
+        password_env=row.password_env,
+        created_at=row.created_at,
+        discovered_at=row.discovered_at,
+        discovery_error=row.discovery_error,
+    )

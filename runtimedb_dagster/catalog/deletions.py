@@ -1,0 +1,102 @@
+"""Transitions of pending deletions: claimed by a sweep, finished, or put off."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, Row, and_, delete, exists, func, or_, select, update
+
+from runtimedb_dagster.catalog import schema
+from runtimedb_dagster.catalog.database import Database
+from runtimedb_dagster.model import PendingDeletion
+
+__all__ = ["DeletionCatalog"]
+
+
+class DeletionCatalog:
+    """The pending deletions."""
+
+    def __init__(self, database: Database) -> None:
+        """Work on `database`."""
+        self._database = database
+
+    def list(self) -> list[PendingDeletion]:
+        """All pending deletions, soonest first."""
+        pending = schema.pending_deletions
+        with self._database.read() as tx:
+            return [_pending(row) for row in tx.execute(select(pending).order_by(pending.c.delete_after))]
+
+    def count_due(self, now: datetime) -> int:
+        """How many a sweep would claim now."""
+        query = select(func.count()).select_from(schema.pending_deletions).where(_claimable(now))
+        with self._database.read() as tx:
+            return int(tx.execute(query).scalar_one())
+
+    def claim(
+        self, token: str, now: datetime, claimed_until: datetime, limit: int, path: str | None = None
+    ) -> Sequence[PendingDeletion]:
+        """Claim due rows for the sweep `token`; only `path`'s, if one is named.
+
+        Left out is what another sweep has claimed and what a live lease may be reading.
+        """
+        pending = schema.pending_deletions
+        due = select(pending.c.id).where(_claimable(now)).order_by(pending.c.delete_after).limit(limit)
+        if path is not None:
+            due = due.where(pending.c.path == path)
+        with self._database.write() as tx:
+            ids = tx.execute(due.with_for_update(skip_locked=True)).scalars().all()
+            claimed = tx.execute(
+                update(pending)
+                .where(pending.c.id.in_(ids))
+                .values(claimed_by=token, claimed_until=claimed_until)
+                .returning(pending)
+            )
+            return [_pending(row) for row in claimed]
+
+    def pointed_at(self, paths: Sequence[str]) -> set[str]:
+        """Those of `paths` that a table's row points at; the sweep must refuse them."""
+        versions = schema.versions
+        points = select(versions.c.path).join(schema.tables, schema.tables.c.version_id == versions.c.id)
+        with self._database.read() as tx:
+            return set(tx.execute(points.where(versions.c.path.in_(paths))).scalars())
+
+    def finish(self, deletions: Sequence[PendingDeletion], token: str) -> None:
+        """Forget files that are gone, and the retired versions that they were."""
+        pending, versions = schema.pending_deletions, schema.versions
+        ids = [deletion.id for deletion in deletions]
+        with self._database.write() as tx:
+            gone = tx.execute(
+                delete(pending).where(pending.c.id.in_(ids), pending.c.claimed_by == token).returning(pending.c.path)
+            ).scalars().all()
+            tx.execute(delete(versions).where(versions.c.path.in_(gone), versions.c.retired_at_sequence.is_not(None)))
+
+    def put_off(self, deletion: PendingDeletion, token: str, error: str, next_attempt: datetime) -> None:
+        """Keep a row whose file could not be deleted, for another attempt."""
+        pending = schema.pending_deletions
+        with self._database.write() as tx:
+            tx.execute(
+                update(pending)
+                .where(pending.c.id == deletion.id, pending.c.claimed_by == token)
+                .values(
+                    attempts=pending.c.attempts + 1,
+                    last_error=error,
+                    delete_after=next_attempt,
+                    claimed_by=None,
+                    claimed_until=None,
+                )
+            )
+
+
+def _claimable(now: datetime) -> ColumnElement[bool]:
+    pending, leases = schema.pending_deletions.c, schema.leases.c
+    held = exists().where(leases.expires_at > now, leases.sequence < pending.retired_at_sequence)
+    unclaimed = or_(pending.claimed_until.is_(None), pending.claimed_until < now)
+    return and_(pending.delete_after <= now, unclaimed, ~held)
+
+
+def _pending(row: Row[Any]) -> PendingDeletion:
+    return PendingDeletion(
+        row.id, row.path, row.delete_after, row.reason, row.table_full_name, row.attempts, row.last_error
+    )

@@ -1,0 +1,51 @@
+"""Schema changes of the catalog, applied when it is opened."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sqlalchemy import Connection, Engine, inspect, text
+
+from runtimedb_dagster.errors import CatalogError
+
+__all__ = ["HEAD", "migrate"]
+
+HEAD = "0003"
+"""The newest revision in `versions/`."""
+
+
+def migrate(engine: Engine) -> None:
+    """Bring the catalog to `HEAD` in one transaction: two processes at once, or a kill, leave it whole.
+
+    Raises:
+        CatalogError: a newer release of RuntimeDB wrote the catalog.
+    """
+    with engine.begin() as connection:
+        if _revision(connection) == HEAD:
+            return
+    with engine.execution_options(runtimedb_begin="BEGIN IMMEDIATE").begin() as connection:
+        if _revision(connection) != HEAD:
+            _upgrade(connection)
+
+
+def _revision(connection: Connection) -> str | None:
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    return connection.execute(text("select version_num from alembic_version")).scalar()
+
+
+def _upgrade(connection: Connection) -> None:
+    # Alembic is imported only when there is something to migrate.
+    from alembic import command  # noqa: PLC0415
+    from alembic.config import Config  # noqa: PLC0415
+    from alembic.util import CommandError  # noqa: PLC0415
+
+    config = Config(attributes={"connection": connection})
+    config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
+    try:
+        command.upgrade(config, HEAD)
+    except CommandError as error:
+        raise CatalogError(
+            f"The catalog has a schema that this release does not know ({error}); it reads up to {HEAD}. "
+            "Upgrade RuntimeDB."
+        ) from error

@@ -1,0 +1,127 @@
+"""The catalog's tables, in the words of SQLAlchemy Core. The migrations make them; nothing else does."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Column,
+    Dialect,
+    ForeignKey,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+)
+
+__all__ = ["UtcTime", "clock", "connections", "leases", "metadata", "pending_deletions", "tables", "versions"]
+
+EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+MICROSECOND = timedelta(microseconds=1)
+
+
+class UtcTime(TypeDecorator[datetime]):
+    """An aware time, stored as microseconds since 1970 UTC: a form that no driver can misread."""
+
+    impl = BigInteger
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> int | None:  # noqa: ARG002 - SQLAlchemy's
+        """To microseconds; a time without a zone is refused."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError(f"the catalog takes aware times only, not {value!r}")
+        return (value - EPOCH) // MICROSECOND
+
+    def process_result_value(self, value: Any | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002 - SQLAlchemy's
+        """From microseconds, in UTC."""
+        return None if value is None else EPOCH + MICROSECOND * int(value)
+
+
+metadata = MetaData()
+
+# One row: the number of the last transition that readers or refreshes must be able to order.
+clock = Table("clock", metadata, Column("id", Integer, primary_key=True), Column("value", BigInteger, nullable=False))
+
+connections = Table(
+    "connections",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("name", Text, nullable=False, unique=True),
+    Column("source_type", Text, nullable=False),
+    Column("url", Text, nullable=False),
+    Column("options", JSON, nullable=False),
+    Column("password_env", Text),
+    Column("created_at", UtcTime, nullable=False),
+    Column("discovered_at", UtcTime),
+    Column("discovery_error", Text),
+    Column("discovery_generation", BigInteger, nullable=False),
+)
+
+tables = Table(
+    "tables",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("connection_id", ForeignKey("connections.id"), nullable=False),
+    Column("schema_name", Text, nullable=False),
+    Column("table_name", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("columns", JSON, nullable=False),
+    Column("primary_key", JSON, nullable=False),
+    Column("comment", Text),
+    Column("estimated_rows", BigInteger),
+    Column("discovered_at", UtcTime, nullable=False),
+    Column("version_id", String(32), unique=True),
+    UniqueConstraint("connection_id", "schema_name", "table_name", name="uq_tables_address"),
+)
+
+# Names, not a reference to `tables`: a reader's snapshot outlives a table that is dropped meanwhile.
+versions = Table(
+    "versions",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("connection_id", String(32), nullable=False),
+    Column("schema_name", Text, nullable=False),
+    Column("table_name", Text, nullable=False),
+    Column("path", Text, nullable=False, unique=True),
+    Column("generation", BigInteger, nullable=False),
+    Column("published_at_sequence", BigInteger, nullable=False),
+    Column("retired_at_sequence", BigInteger),
+    Column("rows", BigInteger, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("columns", JSON, nullable=False),
+    Column("fingerprint", Text, nullable=False),
+    Column("created_at", UtcTime, nullable=False),
+    Column("checked_at", UtcTime, nullable=False),
+    Column("duration_ms", BigInteger, nullable=False),
+)
+
+pending_deletions = Table(
+    "pending_deletions",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("path", Text, nullable=False, unique=True),
+    Column("delete_after", UtcTime, nullable=False, index=True),
+    Column("reason", Text, nullable=False),
+    Column("table_full_name", Text, nullable=False),
+    Column("retired_at_sequence", BigInteger),
+    Column("attempts", Integer, nullable=False),
+    Column("last_error", Text),
+    Column("claimed_by", String(32)),
+    Column("claimed_until", UtcTime),
+)
+
+leases = Table(
+    "leases",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("sequence", BigInteger, nullable=False),
+    Column("expires_at", UtcTime, nullable=False, index=True),
+)

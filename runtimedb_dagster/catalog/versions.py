@@ -1,0 +1,196 @@
+"""Transitions of versions: reserve, renew, swap, abandon, purge. The one rule lives here.
+
+Every file is born scheduled for deletion; only the swap rescues it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection as Transaction
+from sqlalchemy import Row, delete, insert, select, update
+
+from runtimedb_dagster.catalog import schema
+from runtimedb_dagster.catalog.database import Database, new_id, next_sequence
+from runtimedb_dagster.errors import RefreshError, ReservationLostError, SupersededError
+from runtimedb_dagster.model import Column, Connection, Reservation, Table, TableRef, Version
+
+__all__ = ["VersionCatalog", "retire", "version_of"]
+
+
+class VersionCatalog:
+    """The versions of all tables."""
+
+    def __init__(self, database: Database) -> None:
+        """Work on `database`."""
+        self._database = database
+
+    def reserve(self, table: Table, version_id: str, path: str, now: datetime, lease: timedelta) -> Reservation:
+        """Schedule `path` for deletion, before its first byte is written."""
+        with self._database.write() as tx:
+            tx.execute(
+                insert(schema.pending_deletions).values(
+                    id=new_id(),
+                    path=path,
+                    delete_after=now + lease,
+                    reason="not published",
+                    table_full_name=str(table.ref),
+                    attempts=0,
+                )
+            )
+            return Reservation(table, version_id, path, next_sequence(tx), now)
+
+    def renew(self, reservation: Reservation, delete_after: datetime) -> None:
+        """Push the deletion of a file that is still being written further away."""
+        self._reschedule(reservation, delete_after)
+
+    def abandon(self, reservation: Reservation, now: datetime) -> None:
+        """Let the next sweep have a file that will not be published."""
+        self._reschedule(reservation, now)
+
+    def _reschedule(self, reservation: Reservation, delete_after: datetime) -> None:
+        with self._database.write() as tx:
+            tx.execute(
+                update(schema.pending_deletions)
+                .where(_unclaimed(reservation))
+                .values(delete_after=delete_after)
+            )
+
+    def swap(self, reservation: Reservation, version: Version, now: datetime, delete_after: datetime) -> None:
+        """Publish a version: point its table's row at it, rescue its file, schedule the old one's deletion.
+
+        Raises:
+            RefreshError: the table was dropped meanwhile.
+            SupersededError: a refresh that started later has already published.
+            ReservationLostError: the sweep has already claimed the file.
+        """
+        with self._database.write() as tx:
+            row = _locked(tx, reservation)
+            _rescue(tx, reservation)
+            sequence = retire(tx, reservation.table.connection, [row], "replaced", delete_after)
+            tx.execute(
+                insert(schema.versions).values(
+                    **asdict(version),
+                    connection_id=row.connection_id,
+                    schema_name=row.schema_name,
+                    table_name=row.table_name,
+                    published_at_sequence=sequence,
+                )
+            )
+            tx.execute(
+                update(schema.tables).where(schema.tables.c.id == row.id).values(version_id=version.id)
+            )
+
+    def keep(self, reservation: Reservation, current: Version, now: datetime) -> bool:
+        """Keep the current version, which the new file merely repeats; the new file goes to the sweep.
+
+        Returns:
+            False if `current` is no longer the table's version, and so nothing was done.
+
+        Raises:
+            RefreshError, SupersededError: as `swap`.
+        """
+        with self._database.write() as tx:
+            if _locked(tx, reservation).version_id != current.id:
+                return False
+            tx.execute(
+                update(schema.versions)
+                .where(schema.versions.c.id == current.id)
+                # The generation too: a refresh that started before this one holds older data.
+                .values(checked_at=now, generation=reservation.generation)
+            )
+            tx.execute(
+                update(schema.pending_deletions).where(_unclaimed(reservation)).values(delete_after=now)
+            )
+            return True
+
+    def purge(self, connection: Connection, tables: Sequence[Table], delete_after: datetime) -> int:
+        """Forget the data of tables and keep their rows; the files get pending deletions.
+
+        Returns:
+            The number of tables that had a version.
+        """
+        with self._database.write() as tx:
+            rows = [
+                row
+                for table in tables
+                if (row := tx.execute(_row_of(table).with_for_update()).first()) is not None and row.version_id
+            ]
+            retire(tx, connection.name, rows, "purged", delete_after)
+            for row in rows:
+                tx.execute(update(schema.tables).where(schema.tables.c.id == row.id).values(version_id=None))
+            return len(rows)
+
+
+def retire(
+    tx: Transaction, connection_name: str, rows: Sequence[Row[Any]], reason: str, delete_after: datetime
+) -> int:
+    """Schedule the deletion of the versions that rows of `tables` point at.
+
+    Returns:
+        The sequence number from which on no new reader sees them.
+    """
+    sequence = next_sequence(tx)
+    for row in rows:
+        if row.version_id is None:
+            continue
+        path = tx.execute(
+            update(schema.versions)
+            .where(schema.versions.c.id == row.version_id)
+            .values(retired_at_sequence=sequence)
+            .returning(schema.versions.c.path)
+        ).scalar_one()
+        tx.execute(
+            insert(schema.pending_deletions).values(
+                id=new_id(),
+                path=path,
+                delete_after=delete_after,
+                reason=reason,
+                table_full_name=str(TableRef(connection_name, row.schema_name, row.table_name)),
+                retired_at_sequence=sequence,
+                attempts=0,
+            )
+        )
+    return sequence
+
+
+def version_of(row: Row[Any], prefix: str = "") -> Version:
+    """The version in a row of `versions`, whose columns may carry a prefix."""
+    values = {name: getattr(row, prefix + name) for name in Version.__dataclass_fields__}
+    return Version(**{**values, "columns": tuple(Column(**column) for column in values["columns"])})
+
+
+def _row_of(table: Table) -> Any:
+    return select(schema.tables).where(schema.tables.c.id == table.id)
+
+
+def _locked(tx: Transaction, reservation: Reservation) -> Row[Any]:
+    table = reservation.table
+    row = tx.execute(_row_of(table).with_for_update()).first()
+    if row is None:
+        raise RefreshError(f"{table.ref} was dropped while it was refreshed; its new file goes to the sweep")
+    current = tx.execute(select(schema.versions.c.generation).where(schema.versions.c.id == row.version_id)).scalar()
+    if current is not None and current > reservation.generation:
+        raise SupersededError(
+            f"{table.ref}: a refresh that started later has already published, so this one's older data was "
+            "dropped; nothing needs to be done"
+        )
+    return row
+
+
+def _rescue(tx: Transaction, reservation: Reservation) -> None:
+    rescued = tx.execute(delete(schema.pending_deletions).where(_unclaimed(reservation)))
+    if rescued.rowcount != 1:
+        raise ReservationLostError(
+            f"{reservation.table.ref}: the write outlived its write lease and the sweep has claimed the file; "
+            "refresh it again, and raise RUNTIMEDB_WRITE_LEASE if this machine sleeps for longer"
+        )
+
+
+def _unclaimed(reservation: Reservation) -> Any:
+    # A claim that expired counts as well: the sweep that made it may have deleted the file.
+    pending = schema.pending_deletions.c
+    return (pending.path == reservation.path) & pending.claimed_by.is_(None) & (pending.attempts == 0)

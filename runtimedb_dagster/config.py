@@ -1,0 +1,130 @@
+"""Settings: where the catalog and the versions are, and how long things live."""
+
+from __future__ import annotations
+
+import os
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field, ValidationError, field_validator
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from runtimedb_dagster.errors import ConfigurationError
+
+__all__ = ["Settings"]
+
+DEFAULT_HOME = ".runtimedb"
+DEFAULT_FILE = "runtimedb.toml"
+
+
+def _seconds(value: Any) -> Any:
+    """Let the text `60` mean 60 seconds, as the number does."""
+    if isinstance(value, str):
+        try:
+            return timedelta(seconds=float(value))
+        except (ValueError, OverflowError):
+            return value
+    return value
+
+
+Duration = Annotated[timedelta, BeforeValidator(_seconds)]
+
+
+class Settings(BaseSettings):
+    """What RuntimeDB needs to know about its deployment.
+
+    Arguments win over `RUNTIMEDB_…` variables, these over the TOML file (`runtimedb.toml`, or the path
+    in `RUNTIMEDB_CONFIG`), and that over the defaults. Durations are seconds, ISO 8601 (`PT5M`) or
+    `timedelta`.
+
+    Raises:
+        ConfigurationError: a value is of the wrong form, or a name is unknown.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix="RUNTIMEDB_", frozen=True, extra="forbid", env_ignore_empty=True, hide_input_in_errors=True
+    )
+
+    home: Path = Field(default=Path(DEFAULT_HOME), description="directory of all that is kept on this machine")
+    catalog_url: str | None = Field(
+        default=None, repr=False, description="SQLAlchemy URL of the catalog (default: SQLite under home)"
+    )
+    storage_url: str | None = Field(
+        default=None, repr=False, description="where versions are kept (default: files under home)"
+    )
+    grace_period: Duration = Field(
+        default=timedelta(seconds=60), ge=timedelta(0), description="how long a replaced version stays readable"
+    )
+    write_lease: Duration = Field(
+        default=timedelta(minutes=10),
+        gt=timedelta(0),
+        description="how long an unfinished file is kept after its writer was last heard of",
+    )
+    reader_lease: Duration = Field(
+        default=timedelta(seconds=60),
+        gt=timedelta(0),
+        description="how long a reader's versions are kept after it was last heard of",
+    )
+    parallel_refresh: int = Field(default=4, ge=1, le=64, description="tables of one connection refreshed at a time")
+    memory_limit: str | None = Field(
+        default=None, description="DuckDB's memory limit per process, such as 4GB (default: 80 % of memory)"
+    )
+    threads: int | None = Field(default=None, ge=1, description="DuckDB's threads (default: one per core)")
+    asset_prefix: str = Field(
+        default="runtimedb", pattern=r"^[A-Za-z0-9_]+$", description="first part of the asset keys"
+    )
+
+    def __init__(self, **values: Any) -> None:
+        """Check the values; a wrong one is named, its content is not shown."""
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            name = ".".join(str(part) for part in first["loc"])
+            raise ConfigurationError(f"Setting '{name}' is wrong: {first['msg']}") from None
+
+    @field_validator("home")
+    @classmethod
+    def _absolute(cls, home: Path) -> Path:
+        return home.expanduser().absolute()
+
+    @property
+    def effective_catalog_url(self) -> str:
+        """The catalog's URL, the default filled in."""
+        return self.catalog_url or f"sqlite:///{self.home / 'catalog.db'}"
+
+    @property
+    def effective_storage_url(self) -> str:
+        """The storage's URL, the default filled in."""
+        return self.storage_url or f"file://{self.home / 'storage'}"
+
+    @property
+    def duckdb_config(self) -> dict[str, Any]:
+        """DuckDB's limits, those that are set."""
+        limits = {"memory_limit": self.memory_limit, "threads": self.threads}
+        return {name: value for name, value in limits.items() if value is not None}
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the signature is the library's
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the signature is the library's
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The order in which values are looked up: arguments, variables, file."""
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, _settings_file())
+
+
+def _settings_file() -> Path:
+    named = os.environ.get("RUNTIMEDB_CONFIG")
+    if named and not Path(named).is_file():
+        raise ConfigurationError(f"RUNTIMEDB_CONFIG names '{named}', which is not a file")
+    return Path(named or DEFAULT_FILE)

@@ -1,0 +1,127 @@
+"""Everything RuntimeDB raises on purpose.
+
+Each message names the connection, the table, what happened, and what to do::
+
+    RuntimeDBError
+    ├── ConfigurationError          a setting, URL, name or option is wrong
+    ├── RequestError                a request that can't be carried out as asked
+    │   ├── ConnectionNotFoundError
+    │   └── TableNotFoundError
+    ├── CatalogError                the catalog can't be used
+    ├── SourceError                 a remote database can't be reached or read
+    ├── DiscoveryError              what a source shows can't be recorded
+    │   └── DiscoveryRefusedError   it would remove too much; the caller may confirm it
+    ├── RefreshError                a table has no new version
+    │   ├── TypeContractError       a value has no exact form in a version
+    │   ├── SupersededError         a refresh that started later has already published
+    │   └── ReservationLostError    the sweep has already claimed the new file
+    ├── StorageError                a version's file can't be written, read or deleted
+    │   └── UnsafePathError         a path leads outside the storage root
+    └── QueryError                  a statement can't be answered
+        ├── TableNotCachedError     the table has no version yet
+        └── LeaseExpiredError       the reader was away for longer than its lease
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "CatalogError",
+    "ConfigurationError",
+    "ConnectionNotFoundError",
+    "DiscoveryError",
+    "DiscoveryRefusedError",
+    "LeaseExpiredError",
+    "QueryError",
+    "RefreshError",
+    "RequestError",
+    "ReservationLostError",
+    "RuntimeDBError",
+    "SourceError",
+    "StorageError",
+    "SupersededError",
+    "TableNotCachedError",
+    "TableNotFoundError",
+    "TypeContractError",
+    "UnsafePathError",
+]
+
+
+class RuntimeDBError(Exception):
+    """The root: `except RuntimeDBError` catches whatever RuntimeDB raises on purpose."""
+
+
+class ConfigurationError(RuntimeDBError):
+    """A setting, URL, connection name or option is wrong; nothing was done."""
+
+
+class RequestError(RuntimeDBError):
+    """A request that can't be carried out as asked; nothing was done."""
+
+
+class ConnectionNotFoundError(RequestError):
+    """No connection has that name or id."""
+
+    def __init__(self, name_or_id: str) -> None:
+        super().__init__(f"Connection '{name_or_id}' not found")
+
+
+class TableNotFoundError(RequestError):
+    """No table of that full name is in the catalog."""
+
+    def __init__(self, full_name: str, hint: str = "") -> None:
+        super().__init__(f"Table '{full_name}' not found{hint}")
+
+
+class CatalogError(RuntimeDBError):
+    """The catalog can't be reached, or was written by a newer release."""
+
+
+class SourceError(RuntimeDBError):
+    """A remote database can't be opened, listed or read."""
+
+
+class DiscoveryError(RuntimeDBError):
+    """What a source shows can't be recorded; the catalog is unchanged."""
+
+
+class DiscoveryRefusedError(DiscoveryError):
+    """The discovery found nothing, or would remove more than half of a connection's tables.
+
+    A revoked permission looks exactly like that, so nothing changes until the caller confirms it.
+    """
+
+
+class RefreshError(RuntimeDBError):
+    """A table has no new version; the old one, if there is one, keeps serving."""
+
+
+class TypeContractError(RefreshError):
+    """A column holds a value, or has a type, that a version can't keep exactly."""
+
+
+class SupersededError(RefreshError):
+    """A refresh of the table that started later has already published; this one's data is older."""
+
+
+class ReservationLostError(RefreshError):
+    """The write took longer than its write lease, unrenewed, and the sweep has claimed the file."""
+
+
+class StorageError(RuntimeDBError):
+    """A version's file can't be written, read or deleted."""
+
+
+class UnsafePathError(StorageError):
+    """A path in the catalog leads outside the storage root, or through a symlink; it was not touched."""
+
+
+class QueryError(RuntimeDBError):
+    """A statement is not one SELECT, or names something that is not there."""
+
+
+class TableNotCachedError(QueryError):
+    """The table is discovered but has no version yet."""
+
+
+class LeaseExpiredError(QueryError):
+    """The reader was suspended for longer than its lease, so its versions may be gone; query again."""

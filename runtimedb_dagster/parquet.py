@@ -1,0 +1,86 @@
+"""A reading becomes one Parquet file, durable in content and verified."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from runtimedb_dagster.errors import RefreshError, StorageError
+from runtimedb_dagster.model import Column
+from runtimedb_dagster.sources import Reading
+from runtimedb_dagster.sql import identifier, literal
+
+__all__ = ["WrittenFile", "count_rows", "write"]
+
+# Row-group size dominates memory; table size does not.
+ROW_GROUP_SIZE = 122_880
+METADATA_KEY = "runtimedb"
+
+
+@dataclass(frozen=True)
+class WrittenFile:
+    """What is in a file that was written and read back."""
+
+    rows: int
+    bytes: int
+    columns: tuple[Column, ...]
+    fingerprint: str
+
+
+def write(reading: Reading, path: Path) -> WrittenFile:
+    """Stream a reading into the empty file at `path`, and read its footer and content back.
+
+    Raises:
+        RefreshError: the source failed, a value has no exact form, or the disk is full.
+        StorageError: what was read back is not what was written.
+    """
+    columns = tuple(projected.column for projected in reading.projection)
+    rows = _copy(reading, path, columns)
+    if (found := count_rows(path)) != rows:
+        raise StorageError(f"{reading.ref}: {rows} rows were written, but the file's footer says {found}")
+    return WrittenFile(rows, path.stat().st_size, columns, _fingerprint(reading, path, columns, rows))
+
+
+def count_rows(path: Path | str) -> int:
+    """The number of rows that a Parquet file's footer promises.
+
+    Raises:
+        StorageError: it is no Parquet file.
+    """
+    try:
+        return int(pq.read_metadata(path).num_rows)
+    except (pa.ArrowException, OSError) as error:
+        raise StorageError(f"{path} is no readable Parquet file: {error}") from error
+
+
+def _copy(reading: Reading, path: Path, columns: tuple[Column, ...]) -> int:
+    about = json.dumps({"table": str(reading.ref), "columns": [asdict(column) for column in columns]})
+    # The file exists already, empty and private; DuckDB must write into it, not into one of its own beside it.
+    statement = (
+        f"COPY ({reading.select}) TO {literal(str(path))} (FORMAT parquet, COMPRESSION zstd, "
+        f"ROW_GROUP_SIZE {ROW_GROUP_SIZE}, USE_TMP_FILE false, KV_METADATA {{{METADATA_KEY}: {literal(about)}}})"
+    )
+    try:
+        row = reading.duck.execute(statement).fetchone()
+    except duckdb.Error as error:
+        raise reading.blame(error) from error
+    if row is None:
+        raise RefreshError(f"{reading.ref}: DuckDB did not say how many rows it wrote")
+    return int(row[0])
+
+
+def _fingerprint(reading: Reading, path: Path, columns: tuple[Column, ...], rows: int) -> str:
+    """Equal for equal content and columns, in any order of rows, under one version of DuckDB."""
+    hashed = f"hash({', '.join(identifier(column.name) for column in columns)})"
+    content = reading.duck.execute(
+        f"SELECT sum({hashed}::HUGEINT), bit_xor({hashed}) "
+        f"FROM read_parquet({literal(str(path))}, hive_partitioning = false)"
+    ).fetchone()
+    described = [duckdb.__version__, [asdict(column) for column in columns], rows, *map(str, content or ())]
+    return hashlib.sha256(json.dumps(described).encode()).hexdigest()[:32]

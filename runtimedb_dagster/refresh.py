@@ -1,0 +1,227 @@
+"""Refresh: reserve, write, swap, for one table or for many at a time."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from runtimedb_dagster import parquet
+from runtimedb_dagster.catalog import Catalog, new_id
+from runtimedb_dagster.config import Settings
+from runtimedb_dagster.errors import RefreshError, RuntimeDBError
+from runtimedb_dagster.heartbeat import renewed, utc_now
+from runtimedb_dagster.model import Column, Reservation, Table, TableRef, Version
+from runtimedb_dagster.sources import Reading, Source
+from runtimedb_dagster.storage import Storage, version_path
+from runtimedb_dagster.sweep import Sweeper
+
+__all__ = ["Progress", "Refreshed", "Refresher", "TableProgress"]
+
+logger = logging.getLogger(__name__)
+
+PROGRESS_INTERVAL_SECONDS = 0.2
+
+
+@dataclass(frozen=True)
+class Refreshed:
+    """What became of one table.
+
+    Attributes:
+        version: the version that serves now, None if the table failed before it had one.
+        changed: False if the source's content was what the current version already holds.
+        schema_changes: what is different in the columns since the version before, in words.
+        error: why there is no new version, if so; `version` is the old one then.
+        location: where the version's file is, as DuckDB reads it.
+    """
+
+    ref: TableRef
+    version: Version | None
+    changed: bool = False
+    schema_changes: tuple[str, ...] = ()
+    replaced: str | None = None
+    error: Exception | None = None
+    duration_ms: int = 0
+    location: str = ""
+
+
+@dataclass(frozen=True)
+class TableProgress:
+    """How far one table is: rows that were read, of an estimate; None where it can't be told."""
+
+    ref: TableRef
+    rows: int | None
+    of: int | None
+
+
+Progress = Callable[[Sequence[TableProgress]], None]
+
+
+@dataclass
+class Refresher:
+    """Makes new versions. The order of its steps is what makes it safe; see `one`."""
+
+    catalog: Catalog
+    storage: Storage
+    settings: Settings
+    sweeper: Sweeper
+    _readings: dict[TableRef, tuple[Reading, Table]] = field(default_factory=dict)
+
+    def many(
+        self, source: Source, tables: Sequence[Table], parallel: int, progress: Progress | None = None
+    ) -> Iterator[Refreshed]:
+        """Refresh tables, `parallel` at a time, and yield each as it is done, failed ones too.
+
+        Ending the iteration early interrupts what is still being read.
+        """
+        pool = ThreadPoolExecutor(parallel, thread_name_prefix="runtimedb-refresh")
+        try:
+            pending = {pool.submit(self._outcome, source, table) for table in tables}
+            while pending:
+                done, pending = self._wait(pending, progress)
+                for future in done:
+                    yield future.result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+            source.cancel()
+            pool.shutdown(wait=True)
+
+    def one(self, source: Source, table: Table) -> Refreshed:
+        """Refresh one table.
+
+        1. Reserve: the new file is scheduled for deletion before its first byte.
+        2. Write: stream, verify, make durable.
+        3. Swap: one transaction points the table at it and schedules the old file instead.
+
+        Raises:
+            RefreshError, SourceError, StorageError: the old version, if there is one, keeps serving.
+        """
+        reservation = self._reserve(table)
+        try:
+            with renewed(self.settings.write_lease, lambda: self._renew(reservation)):
+                written = self._write(source, reservation)
+            return self._publish(reservation, written)
+        except Exception:
+            self._give_up(reservation)
+            raise
+
+    def _outcome(self, source: Source, table: Table) -> Refreshed:
+        started = utc_now()
+        try:
+            return self.one(source, table)
+        except Exception as error:
+            if not isinstance(error, RuntimeDBError):
+                logger.exception("refreshing %s failed for a reason that RuntimeDB does not know", table.ref)
+                error = RefreshError(f"{table.ref}: {type(error).__name__}: {error}")
+            return Refreshed(table.ref, table.version, error=error, duration_ms=_milliseconds(utc_now() - started))
+
+    def _reserve(self, table: Table) -> Reservation:
+        version_id = new_id()
+        path = version_path(table.connection_id, table.schema_name, table.table_name, version_id)
+        return self.catalog.versions.reserve(table, version_id, path, utc_now(), self.settings.write_lease)
+
+    def _renew(self, reservation: Reservation) -> None:
+        self.catalog.versions.renew(reservation, utc_now() + self.settings.write_lease)
+
+    def _write(self, source: Source, reservation: Reservation) -> parquet.WrittenFile:
+        local: Path = self.storage.prepare(reservation.path)
+        with source.read(reservation.table.ref) as reading:
+            self._readings[reading.ref] = (reading, reservation.table)
+            try:
+                written = parquet.write(reading, local)
+            finally:
+                del self._readings[reading.ref]
+        self.storage.finalize(reservation.path)
+        return written
+
+    def _publish(self, reservation: Reservation, written: parquet.WrittenFile) -> Refreshed:
+        now, current = utc_now(), reservation.table.version
+        duration_ms = _milliseconds(now - reservation.started_at)
+        if current is not None and current.fingerprint == written.fingerprint:
+            if self.catalog.versions.keep(reservation, current, now):
+                self._sweep_now(reservation)
+                return Refreshed(
+                    reservation.table.ref, current, duration_ms=duration_ms, location=self.storage.location(current.path)
+                )
+        version = _version(reservation, written, now, duration_ms)
+        self.catalog.versions.swap(reservation, version, now, now + self.settings.grace_period)
+        return Refreshed(
+            reservation.table.ref,
+            version,
+            changed=True,
+            schema_changes=schema_changes(current.columns, version.columns) if current else (),
+            replaced=current.id if current else None,
+            duration_ms=duration_ms,
+            location=self.storage.location(version.path),
+        )
+
+    def _give_up(self, reservation: Reservation) -> None:
+        """Let go of a file that will not be published, now rather than when its write lease ends."""
+        try:
+            self.catalog.versions.abandon(reservation, utc_now())
+            self._sweep_now(reservation)
+        except RuntimeDBError:
+            logger.warning("the file of %s is left to a later sweep", reservation.table.ref, exc_info=True)
+
+    def _sweep_now(self, reservation: Reservation) -> None:
+        self.sweeper.sweep(utc_now(), path=reservation.path)
+
+    def _wait(
+        self, pending: set[Future[Refreshed]], progress: Progress | None
+    ) -> tuple[set[Future[Refreshed]], set[Future[Refreshed]]]:
+        timeout = PROGRESS_INTERVAL_SECONDS if progress else None
+        done, still_pending = wait(pending, timeout=timeout, return_when=FIRST_COMPLETED)
+        if progress:
+            progress([_progress(reading, table) for reading, table in list(self._readings.values())])
+        return done, still_pending
+
+
+def schema_changes(before: Sequence[Column], after: Sequence[Column]) -> tuple[str, ...]:
+    """What is different between two column lists, in words, by name.
+
+    >>> schema_changes([Column("a", "INTEGER")], [Column("a", "BIGINT"), Column("b", "DATE")])
+    ('a: INTEGER is now BIGINT', 'b: new (DATE)')
+    """
+    old, new = {column.name: column for column in before}, {column.name: column for column in after}
+    changes = [f"{name}: gone" for name in old if name not in new]
+    for name, column in new.items():
+        if name not in old:
+            changes.append(f"{name}: new ({_described(column)})")
+        elif _described(old[name]) != _described(column):
+            changes.append(f"{name}: {_described(old[name])} is now {_described(column)}")
+    if not changes and list(old) != list(new):
+        changes.append("the order of the columns")
+    return tuple(changes)
+
+
+def _described(column: Column) -> str:
+    return (column.source_type or column.type) + ("" if column.nullable else " NOT NULL")
+
+
+def _version(reservation: Reservation, written: parquet.WrittenFile, now: datetime, duration_ms: int) -> Version:
+    return Version(
+        id=reservation.version_id,
+        path=reservation.path,
+        generation=reservation.generation,
+        rows=written.rows,
+        bytes=written.bytes,
+        columns=written.columns,
+        fingerprint=written.fingerprint,
+        created_at=now,
+        checked_at=now,
+        duration_ms=duration_ms,
+    )
+
+
+def _progress(reading: Reading, table: Table) -> TableProgress:
+    fraction = reading.progress()
+    if fraction is None or table.estimated_rows is None:
+        return TableProgress(table.ref, None, table.estimated_rows)
+    return TableProgress(table.ref, int(fraction * table.estimated_rows), table.estimated_rows)
+
+
+def _milliseconds(duration: timedelta) -> int:
+    return duration // timedelta(milliseconds=1)

@@ -1,0 +1,342 @@
+"""RuntimeDB without Dagster: everything it can do, as one object."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from datetime import datetime
+from time import perf_counter
+from types import TracebackType
+from typing import Any
+
+from runtimedb_dagster.catalog import Catalog
+from runtimedb_dagster.config import Settings
+from runtimedb_dagster.discovery import Discoverer
+from runtimedb_dagster.errors import ConfigurationError, RequestError, RuntimeDBError
+from runtimedb_dagster.heartbeat import renewed, utc_now
+from runtimedb_dagster.model import Connection, DiscoveryChanges, PendingDeletion, Table, Version
+from runtimedb_dagster.reader import Query, open_query
+from runtimedb_dagster.refresh import Progress, Refreshed, Refresher
+from runtimedb_dagster.request import (
+    CheckResult,
+    ConnectionRefreshResult,
+    DiscoveryResult,
+    PurgeResult,
+    RefreshRequest,
+    RefreshResult,
+    RemoveResult,
+    SweepResult,
+    TableRefreshResult,
+)
+from runtimedb_dagster.sources import Source, SourceUrl, open_source, validate
+from runtimedb_dagster.storage import open_storage
+from runtimedb_dagster.sweep import Sweeper
+from runtimedb_dagster.verify import Finding, verify
+
+__all__ = ["RuntimeDB"]
+
+logger = logging.getLogger(__name__)
+
+# What Dagster takes as part of a sensor's name and DuckDB, unquoted, as that of a database.
+CONNECTION_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,62}")
+# DuckDB has databases of these names itself.
+RESERVED_NAMES = {"memory", "system", "temp"}
+
+
+class RuntimeDB:
+    """Remote databases, as if they were local.
+
+    >>> db = RuntimeDB(Settings(home="~/runtimedb"))
+    >>> db.connect("shop", "duckdb:///data/shop.duckdb")
+    >>> db.refresh(RefreshRequest("shop", data=True))
+    >>> with db.query() as query:
+    ...     query.sql("select count(*) from shop.main.orders").fetchall()
+
+    May be used by several threads, and by several processes over one catalog.
+    """
+
+    def __init__(self, settings: Settings | None = None) -> None:
+        """Open the catalog and the storage, making them if they are not there yet.
+
+        Args:
+            settings: where everything is; by default what the environment says.
+
+        Raises:
+            ConfigurationError, CatalogError
+        """
+        self.settings = settings or Settings()
+        self._storage = open_storage(self.settings.effective_storage_url)
+        self._catalog = Catalog(self.settings.effective_catalog_url)
+        self._sweeper = Sweeper(self._catalog, self._storage)
+        self._refresher = Refresher(self._catalog, self._storage, self.settings, self._sweeper)
+        self._discoverer = Discoverer(self._catalog, self.settings)
+
+    def __enter__(self) -> RuntimeDB:
+        """Use as a context manager to close it in the end."""
+        return self
+
+    def __exit__(self, *exception: tuple[type[BaseException], BaseException, TracebackType] | None) -> None:
+        """Close it."""
+        self.close()
+
+    def close(self) -> None:
+        """Close the catalog's connections."""
+        self._catalog.close()
+
+    # Connections
+
+    def connect(self, name: str, url: str, *, password_env: str | None = None, **options: Any) -> Connection:
+        """Register a remote database and discover its tables.
+
+        Args:
+            name: unique, of letters, digits and `_`; the first part of its tables' full names.
+            url: `duckdb:///path`; never with a password in it.
+            password_env: the environment variable that holds the password.
+            options: the source's options, and `discovery_interval` (seconds).
+
+        Raises:
+            ConfigurationError: a wrong or taken name, an unknown source type or option; nothing was registered.
+            SourceError, DiscoveryError: it is registered, but its tables could not be discovered.
+        """
+        self._validate_name(name)
+        source_url = SourceUrl.parse(url)
+        given = {**source_url.options, **{key: str(value) for key, value in options.items()}}
+        validate(source_url, given)
+        connection = self._catalog.connections.add(
+            name, source_url.scheme, str(source_url), given, password_env, utc_now()
+        )
+        try:
+            self._discover(connection)
+        except RuntimeDBError as error:
+            raise type(error)(
+                f"{error} ('{name}' is registered: discover it again with `runtimedb refresh {name}`, "
+                f"or forget it with `runtimedb remove {name}`)"
+            ) from error
+        return self._catalog.connections.get(connection.id)
+
+    def connections(self) -> list[Connection]:
+        """All connections, by name."""
+        return self._catalog.connections.list()
+
+    def tables(self, connection: str | None = None) -> list[Table]:
+        """The tables of one connection (name or id) or of all.
+
+        Raises:
+            ConnectionNotFoundError
+        """
+        return self._catalog.tables.list(self._catalog.connections.get(connection) if connection else None)
+
+    def check(self, connection: str) -> CheckResult:
+        """Whether a connection's source answers, and how fast.
+
+        Raises:
+            ConnectionNotFoundError
+        """
+        found = self._catalog.connections.get(connection)
+        started, error = perf_counter(), None
+        try:
+            with self._open(found) as source:
+                source.check()
+        except RuntimeDBError as failure:
+            error = str(failure)
+        return CheckResult(found.id, error is None, round((perf_counter() - started) * 1000), error)
+
+    def remove(self, connection: str) -> RemoveResult:
+        """Forget a connection with its tables; readers have the grace period, then the files are swept.
+
+        Raises:
+            ConnectionNotFoundError
+        """
+        found, now = self._catalog.connections.get(connection), utc_now()
+        removed = self._catalog.connections.remove(found, now + self.settings.grace_period)
+        return RemoveResult(found.id, removed)
+
+    def purge(self, connection: str, schema_name: str | None = None, table_name: str | None = None) -> PurgeResult:
+        """Forget the data of one table, or of all of a connection's, and keep the tables.
+
+        Raises:
+            RequestError: one of `schema_name` and `table_name` is missing.
+            ConnectionNotFoundError, TableNotFoundError
+        """
+        if bool(schema_name) != bool(table_name):
+            raise RequestError("a purge takes a connection, or a connection with schema_name and table_name")
+        found = self._catalog.connections.get(connection)
+        if schema_name and table_name:
+            tables = [self._catalog.tables.get(found, schema_name, table_name)]
+        else:
+            tables = self._catalog.tables.list(found)
+        delete_after = utc_now() + self.settings.grace_period
+        return PurgeResult(found.id, self._catalog.versions.purge(found, tables, delete_after))
+
+    # Refresh
+
+    def discover(self, connection: str, *, confirm: bool = False) -> DiscoveryResult:
+        """Find which tables and columns a connection has, and record the difference.
+
+        Args:
+            connection: name or id.
+            confirm: go on even if that removes everything or more than half, as a revoked permission would.
+
+        Raises:
+            ConnectionNotFoundError, SourceError, DiscoveryRefusedError
+        """
+        return _discovery_result([self._discover(self._catalog.connections.get(connection), confirm=confirm)], [])
+
+    def refresh(
+        self, request: RefreshRequest, *, confirm: bool = False, progress: Progress | None = None
+    ) -> RefreshResult:
+        """Carry out a request; see `RefreshRequest` for what it can say.
+
+        Args:
+            request: what to refresh.
+            confirm: see `discover`.
+            progress: is called a few times a second, with the tables that are being read.
+
+        Raises:
+            RequestError: the request has no meaning, or names what is not there; nothing was done.
+            SourceError: the source of the one connection can't be opened.
+            RefreshError: the one table could not be refreshed.
+        """
+        request.validate()
+        if request.connection is None:
+            return self._discover_all(confirm=confirm)
+        connection = self._catalog.connections.get(request.connection)
+        if not request.data:
+            return self.discover(connection.id, confirm=confirm)
+        if request.schema_name and request.table_name:
+            table = self._catalog.tables.get(connection, request.schema_name, request.table_name)
+            return self._refresh_one(connection, table, progress)
+        tables = [t for t in self._catalog.tables.list(connection) if t.cached or request.include_uncached]
+        return self._refresh_connection(connection, tables, progress)
+
+    def refresh_tables(
+        self, connection: str, tables: Sequence[Table], *, progress: Progress | None = None
+    ) -> Iterator[Refreshed]:
+        """Refresh any of a connection's tables and yield each as it is done, failed ones too.
+
+        Raises:
+            ConnectionNotFoundError, SourceError: none was refreshed.
+        """
+        found = self._catalog.connections.get(connection)
+        with self._open(found) as source:
+            yield from self._refresher.many(source, tables, self.settings.parallel_refresh, progress)
+
+    def _discover(self, connection: Connection, *, confirm: bool = False) -> DiscoveryChanges:
+        try:
+            with self._open(connection) as source:
+                return self._discoverer.discover(connection, source, confirm=confirm)
+        except RuntimeDBError as error:
+            self._discoverer.record_failure(connection, error)
+            raise
+
+    def _discover_all(self, *, confirm: bool) -> DiscoveryResult:
+        changes, errors = [], []
+        for connection in self._catalog.connections.list():
+            try:
+                changes.append(self._discover(connection, confirm=confirm))
+            except RuntimeDBError as error:
+                errors.append({"connection_id": connection.id, "error": str(error)})
+        return _discovery_result(changes, errors)
+
+    def _refresh_one(self, connection: Connection, table: Table, progress: Progress | None) -> TableRefreshResult:
+        (refreshed,) = self.refresh_tables(connection.id, [table], progress=progress)
+        if refreshed.error is not None:
+            raise refreshed.error
+        return TableRefreshResult(
+            connection.id, table.schema_name, table.table_name, _rows(refreshed), refreshed.duration_ms
+        )
+
+    def _refresh_connection(
+        self, connection: Connection, tables: Sequence[Table], progress: Progress | None
+    ) -> ConnectionRefreshResult:
+        started = perf_counter()
+        outcomes = list(self.refresh_tables(connection.id, tables, progress=progress))
+        good = [outcome for outcome in outcomes if outcome.error is None]
+        return ConnectionRefreshResult(
+            connection_id=connection.id,
+            tables_refreshed=len(good),
+            tables_failed=len(outcomes) - len(good),
+            total_rows=sum(map(_rows, good)),
+            duration_ms=round((perf_counter() - started) * 1000),
+            errors=[
+                {"schema_name": o.ref.schema_name, "table_name": o.ref.table_name, "error": str(o.error)}
+                for o in outcomes
+                if o.error is not None
+            ],
+        )
+
+    # Reading
+
+    def query(self, *, fetch_missing: bool = False) -> AbstractContextManager[Query]:
+        """Read versions: all statements in the block see one snapshot.
+
+        Args:
+            fetch_missing: refresh a table on its first use, if it has no version yet.
+        """
+        return open_query(self._catalog, self._storage, self.settings, self._fetch if fetch_missing else None)
+
+    def _fetch(self, table: Table) -> Version:
+        with self._open(self._catalog.connections.get(table.connection_id)) as source:
+            version = self._refresher.one(source, table).version
+        if version is None:
+            raise RuntimeError("a refresh that succeeds has a version")
+        return version
+
+    # Upkeep
+
+    def sweep(self, now: datetime | None = None) -> SweepResult:
+        """Delete the files whose pending deletion is due at `now`."""
+        return self._sweeper.sweep(now or utc_now())
+
+    def deletions_due(self, now: datetime | None = None) -> int:
+        """How many files a sweep at `now` would try to delete."""
+        return self._catalog.deletions.count_due(now or utc_now())
+
+    def pending_deletions(self) -> list[PendingDeletion]:
+        """All pending deletions, soonest first."""
+        return self._catalog.deletions.list()
+
+    def verify(self) -> list[Finding]:
+        """Check the invariants on the live system; empty when all is well. Changes nothing but its lease."""
+        lease = self._catalog.leases.open(utc_now(), self.settings.reader_lease)
+        renew: Callable[[], Any] = lambda: self._catalog.leases.renew(lease, utc_now(), self.settings.reader_lease)  # noqa: E731
+        try:
+            with renewed(self.settings.reader_lease, renew):
+                return verify(self._catalog, self._storage, utc_now())
+        finally:
+            self._catalog.leases.close(lease)
+
+    @contextmanager
+    def _open(self, connection: Connection) -> Iterator[Source]:
+        if connection.password_env and connection.password_env not in os.environ:
+            raise ConfigurationError(
+                f"Connection '{connection.name}': the environment variable {connection.password_env} is not set"
+            )
+        with open_source(connection, self.settings.duckdb_config) as source:
+            yield source
+
+    def _validate_name(self, name: str) -> None:
+        if not CONNECTION_NAME.fullmatch(name) or name.lower() in RESERVED_NAMES:
+            raise ConfigurationError(
+                f"The connection name '{name}' can't be used: it is a letter, then letters, digits or _, up to 63, "
+                f"and none of {', '.join(sorted(RESERVED_NAMES))}"
+            )
+
+
+def _rows(refreshed: Refreshed) -> int:
+    return refreshed.version.rows if refreshed.version else 0
+
+
+def _discovery_result(changes: Sequence[DiscoveryChanges], errors: list[dict[str, str]]) -> DiscoveryResult:
+    return DiscoveryResult(
+        connections_refreshed=len(changes),
+        connections_failed=len(errors),
+        tables_discovered=sum(each.discovered for each in changes),
+        tables_added=sum(len(each.added) for each in changes),
+        tables_removed=sum(len(each.removed) for each in changes),
+        tables_modified=sum(len(each.modified) for each in changes),
+        errors=errors,
+    )

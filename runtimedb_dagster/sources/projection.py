@@ -1,0 +1,108 @@
+"""The type projection of what DuckDB holds: each column exact, declared, or refused by name.
+
+DuckDB writes some of its own types to Parquet in a form that loses something (HUGEINT as DOUBLE, INTERVAL
+in milliseconds, TIME WITH TIME ZONE without its zone); those are cast here to one that doesn't.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import duckdb
+
+from runtimedb_dagster.errors import TypeContractError
+from runtimedb_dagster.model import Column
+from runtimedb_dagster.sql import identifier, literal
+
+__all__ = ["Projected", "project"]
+
+EXACT = {
+    "boolean", "tinyint", "smallint", "integer", "bigint", "utinyint", "usmallint", "uinteger", "ubigint",
+    "float", "double", "decimal", "varchar", "blob", "uuid", "date", "time", "timestamp", "timestamp_ns",
+    "timestamp with time zone", "geometry",
+}  # fmt: skip
+WIDENED = {"timestamp_s": "TIMESTAMP", "timestamp_ms": "TIMESTAMP", "null": "INTEGER"}
+DECLARED = {
+    "hugeint": "DECIMAL(38,0)",
+    "uhugeint": "DECIMAL(38,0)",
+    "enum": "VARCHAR",
+    "bit": "VARCHAR",
+    "interval": "VARCHAR",
+    "bignum": "VARCHAR",
+    "time with time zone": "VARCHAR",
+    "time_ns": "VARCHAR",
+}
+
+
+@dataclass(frozen=True)
+class Projected:
+    """One column of a select list.
+
+    Attributes:
+        column: as the file will have it.
+        expression: SQL that yields it from the source's column.
+        converts: whether the expression can fail on a value.
+    """
+
+    column: Column
+    expression: str
+    converts: bool
+
+
+def project(column: Column) -> Projected:
+    """The select-list entry of a column whose `type` is DuckDB's.
+
+    Raises:
+        TypeContractError: the type has no exact form in a version.
+    """
+    source_type = duckdb.sqltype(column.type)
+    try:
+        target = _target(source_type)
+    except TypeContractError as error:
+        raise TypeContractError(f"column {identifier(column.name)} of type {column.type}: {error}") from None
+    name = identifier(column.name)
+    changed = target != str(source_type)
+    declared = f"{column.type} kept as {target}" if changed and _is_declared(source_type) else None
+    kept = Column(column.name, target, column.nullable, column.comment, column.type if changed else None, declared)
+    if changed:
+        return Projected(kept, f"CAST({name} AS {target}) AS {name}", converts=True)
+    if source_type.id == "time":
+        return Projected(kept, f"{_refuse_midnight(column.name)} AS {name}", converts=True)
+    return Projected(kept, name, converts=False)
+
+
+def _target(source: duckdb.sqltypes.DuckDBPyType) -> str:
+    """The type a version keeps `source` as, in DuckDB's words, at any depth."""
+    if source.id in EXACT:
+        return str(source)
+    for targets in (WIDENED, DECLARED):
+        if source.id in targets:
+            return targets[source.id]
+    if source.id in ("list", "array"):
+        return f"{_target(_child(source))}[]"
+    if source.id == "struct":
+        return f"STRUCT({', '.join(f'{identifier(name)} {_target(part)}' for name, part in source.children)})"
+    if source.id == "map":
+        (_, key), (_, value) = source.children
+        return f"MAP({_target(key)}, {_target(value)})"
+    raise TypeContractError("no exact form in a version; cast it in a view on the source, and refresh that")
+
+
+def _is_declared(source: duckdb.sqltypes.DuckDBPyType) -> bool:
+    if source.id in DECLARED:
+        return True
+    if source.id in ("list", "array"):
+        return _is_declared(_child(source))
+    return source.id in ("struct", "map") and any(_is_declared(part) for _, part in source.children)
+
+
+def _child(source: duckdb.sqltypes.DuckDBPyType) -> duckdb.sqltypes.DuckDBPyType:
+    child: duckdb.sqltypes.DuckDBPyType = dict(source.children)["child"]
+    return child
+
+
+def _refuse_midnight(name: str) -> str:
+    # Parquet's time of day ends before 24:00:00; most readers turn it into 00:00:00.
+    message = literal(f"column {identifier(name)} holds the time 24:00:00, which Parquet can't")
+    column = identifier(name)
+    return f"CASE WHEN {column} = TIME '24:00:00' THEN error({message}) ELSE {column} END"

@@ -1,0 +1,20 @@
+"""Quoting for the SQL that is composed: the only two ways in which text enters a statement."""
+
+from __future__ import annotations
+
+__all__ = ["identifier", "literal", "qualified"]
+
+
+def identifier(name: str) -> str:
+    """`name` as a quoted identifier: `we"ird` becomes `"we""ird"`."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def literal(text: str) -> str:
+    """`text` as a string literal: `it's` becomes `'it''s'`."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def qualified(*names: str) -> str:
+    """A dotted name, each part quoted."""
+    return ".".join(identifier(name) for name in names)

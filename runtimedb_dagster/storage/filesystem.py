@@ -1,0 +1,174 @@
+"""Versions as files under one directory."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from runtimedb_dagster.errors import ConfigurationError, StorageError, UnsafePathError
+from runtimedb_dagster.storage.paths import is_safe
+
+__all__ = ["FileStorage"]
+
+PARTIAL = ".partial"
+ATTEMPTS = 3
+
+
+class FileStorage:
+    """The storage protocol on a local or mounted file system.
+
+    Directories are made for their owner only, and so are files. No symlink below the root is followed.
+    """
+
+    def __init__(self, root: Path) -> None:
+        """Keep versions under `root`.
+
+        Raises:
+            ConfigurationError: DuckDB would read the path as a pattern.
+        """
+        if set("*?[]{}") & set(str(root)):
+            raise ConfigurationError(f"The storage can't be at '{root}': a path with any of *?[]{{}} is a pattern to DuckDB")
+        self.root = root
+
+    def prepare(self, path: str) -> Path:
+        """An empty file to write a version into, under a name that is not yet its own.
+
+        Raises:
+            UnsafePathError, StorageError
+        """
+        target = self._inside(path)
+        for attempt in range(ATTEMPTS):
+            with _named_errors(target, "written"):
+                self._make_directories(target.parent)
+                try:
+                    os.close(os.open(_partial(target), os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+                except FileNotFoundError:
+                    # A sweep found the directory empty and took it away.
+                    if attempt == ATTEMPTS - 1:
+                        raise
+                else:
+                    break
+        return _partial(target)
+
+    def finalize(self, path: str) -> None:
+        """Make the written file durable, under its final name.
+
+        Raises:
+            StorageError: the disk would not take it.
+        """
+        target = self._inside(path)
+        with _named_errors(target, "written"):
+            if target.exists():
+                raise FileExistsError(errno.EEXIST, "a version is never overwritten", str(target))
+            _fsync(_partial(target))
+            os.rename(_partial(target), target)
+            _fsync(target.parent)
+
+    def delete(self, path: str) -> None:
+        """Delete a version, finished or not; already gone is fine. Directories left empty go too.
+
+        Raises:
+            UnsafePathError: the path leads outside the root or through a symlink; nothing was touched.
+            StorageError: the file system refused.
+        """
+        target = self._inside(path)
+        with _named_errors(target, "deleted"), self._directory(path) as directory:
+            if directory is not None:
+                for name in (target.name, _partial(target).name):
+                    _unlink(directory, name, target)
+        self._prune(target.parent)
+
+    def location(self, path: str) -> str:
+        """What DuckDB reads a version from."""
+        return str(self._inside(path))
+
+    def list(self) -> Iterator[str]:
+        """The path of whatever is under the root, unfinished versions by the path they would get."""
+        for directory, subdirectories, names in os.walk(self.root):
+            links = [name for name in subdirectories if os.path.islink(os.path.join(directory, name))]
+            for name in [*names, *links]:
+                yield (Path(directory) / name).relative_to(self.root).as_posix().removesuffix(PARTIAL)
+
+    def exists(self, path: str) -> bool:
+        """Whether anything is at the path, finished or not."""
+        target = self.root / path
+        return os.path.lexists(target) or os.path.lexists(_partial(target))
+
+    def _inside(self, path: str) -> Path:
+        if not is_safe(path):
+            raise UnsafePathError(f"The path '{path}' does not lie under the storage root {self.root}; it was not touched")
+        return self.root / path
+
+    def _make_directories(self, directory: Path) -> None:
+        missing = [parent for parent in (directory, *directory.parents) if not parent.exists()]
+        for parent in reversed(missing):
+            parent.mkdir(mode=0o700, exist_ok=True)
+            _fsync(parent.parent)
+
+    @contextmanager
+    def _directory(self, path: str) -> Iterator[int | None]:
+        """A descriptor of the path's directory, reached without following a link; None if it is gone."""
+        descriptor: int | None = None
+        try:
+            descriptor = os.open(self.root, os.O_DIRECTORY)
+            for part in path.split("/")[:-1]:
+                below = os.open(part, os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=descriptor)
+                os.close(descriptor)
+                descriptor = below
+        except FileNotFoundError:
+            if descriptor is not None:
+                os.close(descriptor)
+            yield None
+            return
+        except OSError as error:
+            if descriptor is not None:
+                os.close(descriptor)
+            if error.errno in (errno.ELOOP, errno.ENOTDIR):
+                raise UnsafePathError(f"The path '{path}' leads through a symlink; it was not touched") from error
+            raise
+        try:
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
+    def _prune(self, directory: Path) -> None:
+        while directory != self.root:
+            try:
+                directory.rmdir()
+            except OSError:  # in use, or gone already
+                return
+            directory = directory.parent
+
+
+def _partial(target: Path) -> Path:
+    return target.with_name(target.name + PARTIAL)
+
+
+def _unlink(directory: int, name: str, target: Path) -> None:
+    try:
+        mode = os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode
+        if not stat.S_ISREG(mode):
+            raise UnsafePathError(f"{target} is no regular file; it was not touched")
+        os.unlink(name, dir_fd=directory)
+    except FileNotFoundError:
+        return
+
+
+def _fsync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _named_errors(target: Path, verb: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(f"The file {target} can't be {verb}: {error.strerror or error}") from error

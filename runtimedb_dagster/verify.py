@@ -1,0 +1,87 @@
+"""Verify: check on a live system that nothing is lost, torn or left over."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any, Literal
+
+from runtimedb_dagster.catalog import Catalog
+from runtimedb_dagster.errors import StorageError
+from runtimedb_dagster.model import PendingDeletion, Table
+from runtimedb_dagster.parquet import count_rows
+from runtimedb_dagster.storage import Storage
+
+__all__ = ["Finding", "verify"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that breaks an invariant of the design.
+
+    Attributes:
+        invariant: `I1` a version can't be read or holds other rows than recorded; `I2` an orphan;
+            `I3` a current version's deletion is due.
+        subject: the table or the path.
+        message: what is wrong and what to do.
+    """
+
+    invariant: Literal["I1", "I2", "I3"]
+    subject: str
+    message: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON."""
+        return asdict(self)
+
+
+def verify(catalog: Catalog, storage: Storage, now: datetime) -> list[Finding]:
+    """All findings, none when all is well. Changes nothing. The caller holds a lease."""
+    # The storage is listed first: a file's pending deletion is always written before the file.
+    paths = sorted(set(storage.list()))
+    pending = {deletion.path: deletion for deletion in catalog.deletions.list()}
+    tables = [table for table in catalog.tables.list() if table.version]
+    return [
+        *_unreadable(tables, storage),
+        *_orphans(paths, _current(tables) | set(pending), catalog, storage),
+        *_condemned(tables, pending, now),
+    ]
+
+
+def _unreadable(tables: list[Table], storage: Storage) -> list[Finding]:
+    return [
+        Finding("I1", str(table.ref), f"{problem}; refresh the table to get a new version")
+        for table in tables
+        if table.version and (problem := _problem(storage.location(table.version.path), table.version.rows))
+    ]
+
+
+def _problem(location: str, expected: int) -> str | None:
+    try:
+        rows = count_rows(location)
+    except StorageError as error:
+        return str(error)
+    return None if rows == expected else f"{location} holds {rows} rows, the catalog says {expected}"
+
+
+def _orphans(paths: list[str], named: set[str], catalog: Catalog, storage: Storage) -> list[Finding]:
+    suspects = [path for path in paths if path not in named]
+    # Published or swept while this ran: then it is named now, or gone.
+    named_now = _current(catalog.tables.list()) | {deletion.path for deletion in catalog.deletions.list()}
+    return [
+        Finding("I2", path, "no table points at this file and no deletion is pending; delete it by hand")
+        for path in suspects
+        if path not in named_now and storage.exists(path)
+    ]
+
+
+def _current(tables: list[Table]) -> set[str]:
+    return {table.version.path for table in tables if table.version}
+
+
+def _condemned(tables: list[Table], pending: dict[str, PendingDeletion], now: datetime) -> list[Finding]:
+    return [
+        Finding("I3", str(table.ref), f"its version {deletion.path} is due for deletion; refresh the table")
+        for table in tables
+        if table.version and (deletion := pending.get(table.version.path)) and deletion.delete_after <= now
+    ]
