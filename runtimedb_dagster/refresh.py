@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -19,7 +19,7 @@ from runtimedb_dagster.sources import Reading, Source
 from runtimedb_dagster.storage import Storage, version_path
 from runtimedb_dagster.sweep import Sweeper
 
-__all__ = ["Progress", "Refreshed", "Refresher", "TableProgress"]
+__all__ = ["Progress", "RefreshProgress", "Refreshed", "Refresher", "TableProgress"]
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +57,17 @@ class TableProgress:
     of: int | None
 
 
-Progress = Callable[[Sequence[TableProgress]], None]
+@dataclass(frozen=True)
+class RefreshProgress:
+    """How far a refresh of many tables is; `rows` counts those of finished tables and of those being read."""
+
+    tables_done: int
+    tables: int
+    rows: int
+    reading: tuple[TableProgress, ...]
+
+
+Progress = Callable[[RefreshProgress], None]
 
 
 @dataclass
@@ -78,12 +88,17 @@ class Refresher:
         Ending the iteration early interrupts what is still being read.
         """
         pool = ThreadPoolExecutor(parallel, thread_name_prefix="runtimedb-refresh")
+        finished: list[Refreshed] = []
         try:
             pending = {pool.submit(self._outcome, source, table) for table in tables}
             while pending:
-                done, pending = self._wait(pending, progress)
+                timeout = PROGRESS_INTERVAL_SECONDS if progress else None
+                done, pending = wait(pending, timeout=timeout, return_when=FIRST_COMPLETED)
                 for future in done:
-                    yield future.result()
+                    finished.append(future.result())
+                    yield finished[-1]
+                if progress:
+                    progress(self._progress(finished, len(tables)))
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
             source.cancel()
@@ -169,14 +184,10 @@ class Refresher:
     def _sweep_now(self, reservation: Reservation) -> None:
         self.sweeper.sweep(utc_now(), path=reservation.path)
 
-    def _wait(
-        self, pending: set[Future[Refreshed]], progress: Progress | None
-    ) -> tuple[set[Future[Refreshed]], set[Future[Refreshed]]]:
-        timeout = PROGRESS_INTERVAL_SECONDS if progress else None
-        done, still_pending = wait(pending, timeout=timeout, return_when=FIRST_COMPLETED)
-        if progress:
-            progress([_progress(reading, table) for reading, table in list(self._readings.values())])
-        return done, still_pending
+    def _progress(self, finished: Sequence[Refreshed], tables: int) -> RefreshProgress:
+        reading = tuple(_table_progress(each, table) for each, table in list(self._readings.values()))
+        rows = sum(each.version.rows for each in finished if each.version and not each.error)
+        return RefreshProgress(len(finished), tables, rows + sum(each.rows or 0 for each in reading), reading)
 
 
 def schema_changes(before: Sequence[Column], after: Sequence[Column]) -> tuple[str, ...]:
@@ -216,7 +227,7 @@ def _version(reservation: Reservation, written: parquet.WrittenFile, now: dateti
     )
 
 
-def _progress(reading: Reading, table: Table) -> TableProgress:
+def _table_progress(reading: Reading, table: Table) -> TableProgress:
     fraction = reading.progress()
     if fraction is None or table.estimated_rows is None:
         return TableProgress(table.ref, None, table.estimated_rows)

@@ -1,0 +1,53 @@
+# Everything is installed into .venv; nothing else on the machine is touched.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export RUNTIMEDB_HOME ?= $(CURDIR)/.runtimedb
+export DAGSTER_HOME ?= $(CURDIR)
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+PORT ?= 3000
+
+.PHONY: demo dev test lint format clean help
+
+help:
+	@echo "make demo    a real database, connected, materialized by Dagster, queried"
+	@echo "make dev     the Dagster UI on port $(PORT), over the same instance"
+	@echo "make test    all tests"
+	@echo "make lint    ruff, mypy, import-linter"
+
+demo: $(VENV)/demo.stamp
+	@mkdir -p .runtimedb/dagster
+	@$(BIN)/python examples/demo.py
+
+dev: $(VENV)/demo.stamp
+	@mkdir -p .runtimedb/dagster
+	@$(BIN)/dagster instance migrate >/dev/null
+	$(BIN)/dagster dev -p $(PORT)
+
+test: $(VENV)/test.stamp
+	@env -u RUNTIMEDB_HOME -u DAGSTER_HOME $(BIN)/python -m pytest
+
+lint: $(VENV)/lint.stamp
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/lint.stamp
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:
+	rm -rf $(VENV) .runtimedb
+
+# One stamp per set of dependencies, made again when pyproject.toml changes.
+$(VENV)/demo.stamp: EXTRAS := ui,demo
+$(VENV)/test.stamp: EXTRAS := ui,demo,test
+$(VENV)/lint.stamp: EXTRAS := ui,demo,test,lint
+$(VENV)/%.stamp: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install -q -e ".[$(EXTRAS)]"
+	@touch $@
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "Python 3.10 or newer is needed"; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "The venv module is missing; on Debian: apt install python3-venv"; exit 1; }

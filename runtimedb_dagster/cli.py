@@ -1,0 +1,235 @@
+"""The command `runtimedb`: everything the façade can do, for a terminal or a script."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import click
+import duckdb
+from sqlalchemy import make_url
+
+from runtimedb_dagster import __version__, terminal
+from runtimedb_dagster.config import Settings
+from runtimedb_dagster.errors import ConfigurationError, RuntimeDBError
+from runtimedb_dagster.request import ConnectionRefreshResult, DiscoveryResult, RefreshRequest
+from runtimedb_dagster.runtimedb import RuntimeDB
+from runtimedb_dagster.webserver import reload_locations
+
+__all__ = ["main"]
+
+as_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+confirm_option = click.option("--confirm", is_flag=True, help="Go on even if most tables would be removed.")
+yes_option = click.option("--yes", is_flag=True, help="Do not ask.")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__)
+@click.option("--home", type=click.Path(path_type=Path), help="Directory of all that is kept (RUNTIMEDB_HOME).")
+@click.option("--debug", is_flag=True, help="Show tracebacks.")
+@click.pass_context
+def cli(context: click.Context, home: Path | None, debug: bool) -> None:
+    """Query remote databases as if they were local."""
+    context.obj = lambda: Settings(**({"home": home} if home else {}))
+    context.meta["debug"] = debug
+
+
+def main() -> None:
+    """Run the command; an error is one line and exit status 1, a traceback only with --debug."""
+    try:
+        status = cli(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        terminal.complain("Interrupted")
+        sys.exit(130)
+    except (RuntimeDBError, duckdb.Error) as error:
+        if "--debug" in sys.argv:
+            raise
+        terminal.complain(str(error))
+        sys.exit(1)
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def _open(make_settings: Callable[[], Settings], *, must_exist: bool = True) -> Any:
+    settings = make_settings()
+    database = make_url(settings.effective_catalog_url).database
+    if must_exist and not (database and Path(database).exists()):
+        raise ConfigurationError(
+            f"There is no RuntimeDB at {settings.home}: `runtimedb connect` makes one, and RUNTIMEDB_HOME or --home "
+            "names another directory"
+        )
+    return closing(RuntimeDB(settings))
+
+
+@cli.command()
+@click.argument("name")
+@click.argument("url")
+@click.option("--password-env", metavar="VAR", help="Environment variable that holds the password.")
+@click.option("--option", "options", multiple=True, metavar="KEY=VALUE", help="An option of the source; repeatable.")
+@click.option("--webserver", metavar="URL", help="Have this dagster-webserver reload, so that the connection shows.")
+@as_json_option
+@click.pass_obj
+def connect(
+    settings: Callable[[], Settings],
+    name: str,
+    url: str,
+    password_env: str | None,
+    options: tuple[str, ...],
+    webserver: str | None,
+    as_json: bool,
+) -> None:
+    """Register a remote database under NAME and discover its tables."""
+    with _open(settings, must_exist=False) as db:
+        connection = db.connect(name, url, password_env=password_env, **_pairs(options))
+        tables = db.tables(connection.id)
+    reloaded = reload_locations(webserver) if webserver else []
+    if as_json:
+        terminal.print_json(terminal.connection_dict(connection) | {"tables": len(tables), "reloaded": reloaded})
+        return
+    terminal.say(f"Connected '{name}': {len(tables)} tables discovered, none cached yet")
+    if reloaded:
+        terminal.say(f"Reloaded {', '.join(reloaded)} at {webserver}")
+    terminal.say(f"Next: runtimedb refresh {name} --data")
+
+
+@cli.command()
+@as_json_option
+@click.pass_obj
+def connections(settings: Callable[[], Settings], as_json: bool) -> None:
+    """List the connections."""
+    with _open(settings) as db:
+        found = db.connections()
+    terminal.show_connections(found, as_json=as_json)
+
+
+@cli.command()
+@click.argument("connection", required=False)
+@as_json_option
+@click.pass_obj
+def tables(settings: Callable[[], Settings], connection: str | None, as_json: bool) -> None:
+    """List the tables of CONNECTION, or all."""
+    with _open(settings) as db:
+        found = db.tables(connection)
+    terminal.show_tables(found, as_json=as_json)
+
+
+@cli.command()
+@click.argument("connection", required=False)
+@click.argument("schema_name", required=False)
+@click.argument("table_name", required=False)
+@click.option("--data", is_flag=True, help="Make new versions, instead of discovering tables.")
+@click.option("--only-cached", is_flag=True, help="Leave out tables that have no version yet.")
+@confirm_option
+@as_json_option
+@click.pass_obj
+def refresh(
+    settings: Callable[[], Settings],
+    connection: str | None,
+    schema_name: str | None,
+    table_name: str | None,
+    data: bool,
+    only_cached: bool,
+    confirm: bool,
+    as_json: bool,
+) -> int:
+    """Discover tables or, with --data, make new versions of CONNECTION's tables or of one."""
+    request = RefreshRequest(connection, schema_name, table_name, data=data, include_uncached=not only_cached)
+    with _open(settings) as db, terminal.progress(connection or "all") as progress:
+        result = db.refresh(request, confirm=confirm, progress=progress)
+    terminal.show_result(result, as_json=as_json)
+    failed = isinstance(result, ConnectionRefreshResult | DiscoveryResult) and bool(result.errors)
+    return 1 if failed else 0
+
+
+@cli.command()
+@click.argument("sql")
+@click.option("--fetch-missing", is_flag=True, help="Refresh tables that have no version yet.")
+@as_json_option
+@click.pass_obj
+def query(settings: Callable[[], Settings], sql: str, fetch_missing: bool, as_json: bool) -> None:
+    """Run one SELECT over connection.schema.table."""
+    with _open(settings) as db, db.query(fetch_missing=fetch_missing) as reader:
+        cursor = reader.execute(sql)
+        terminal.show_rows([column[0] for column in cursor.description or []], cursor.fetchall(), as_json=as_json)
+
+
+@cli.command()
+@as_json_option
+@click.pass_obj
+def sweep(settings: Callable[[], Settings], as_json: bool) -> int:
+    """Delete the files whose pending deletion is due."""
+    with _open(settings) as db:
+        result = db.sweep()
+    terminal.show_result(result, as_json=as_json)
+    return 1 if result.errors else 0
+
+
+@cli.command()
+@as_json_option
+@click.pass_obj
+def verify(settings: Callable[[], Settings], as_json: bool) -> int:
+    """Check that nothing is lost, torn or left over; exit status 1 if something is."""
+    with _open(settings) as db:
+        findings = db.verify()
+    terminal.show_findings(findings, as_json=as_json)
+    return 1 if findings else 0
+
+
+@cli.command()
+@click.argument("connection")
+@as_json_option
+@click.pass_obj
+def check(settings: Callable[[], Settings], connection: str, as_json: bool) -> int:
+    """Ask whether CONNECTION's source answers, and how fast."""
+    with _open(settings) as db:
+        result = db.check(connection)
+    terminal.show_result(result, as_json=as_json)
+    return 0 if result.healthy else 1
+
+
+@cli.command()
+@click.argument("connection")
+@click.argument("schema_name", required=False)
+@click.argument("table_name", required=False)
+@yes_option
+@as_json_option
+@click.pass_obj
+def purge(
+    settings: Callable[[], Settings],
+    connection: str,
+    schema_name: str | None,
+    table_name: str | None,
+    yes: bool,
+    as_json: bool,
+) -> None:
+    """Forget the data of CONNECTION, or of one table, and keep the tables."""
+    with _open(settings) as db:
+        terminal.ask(f"Forget the versions of {'.'.join(filter(None, (connection, schema_name, table_name)))}?", yes)
+        result = db.purge(connection, schema_name, table_name)
+    terminal.show_result(result, as_json=as_json)
+
+
+@cli.command()
+@click.argument("connection")
+@yes_option
+@as_json_option
+@click.pass_obj
+def remove(settings: Callable[[], Settings], connection: str, yes: bool, as_json: bool) -> None:
+    """Forget CONNECTION with its tables and versions."""
+    with _open(settings) as db:
+        terminal.ask(f"Forget the connection {connection} with all its versions?", yes)
+        result = db.remove(connection)
+    terminal.show_result(result, as_json=as_json)
+
+
+def _pairs(options: tuple[str, ...]) -> dict[str, str]:
+    pairs = dict(option.partition("=")[::2] for option in options)
+    for option in options:
+        if "=" not in option:
+            raise ConfigurationError(f"The option '{option}' is not of the form KEY=VALUE")
+    return pairs

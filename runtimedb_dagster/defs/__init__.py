@@ -1,0 +1,1 @@
+"""The Dagster form of RuntimeDB: assets, sensors, schedules and jobs, made from the catalog."""

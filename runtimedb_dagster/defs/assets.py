@@ -1,0 +1,77 @@
+"""A connection's asset: a partition per table, any number of them in one run."""
+
+# No `from __future__ import annotations`: Dagster reads the annotation of `context`.
+
+from collections.abc import Iterator, Sequence
+
+import dagster as dg
+
+from runtimedb_dagster.config import Settings
+from runtimedb_dagster.defs.database import database
+from runtimedb_dagster.defs.events import materialization
+from runtimedb_dagster.defs.names import asset_key, partitions_def
+from runtimedb_dagster.model import Connection
+from runtimedb_dagster.refresh import Refreshed
+
+__all__ = ["build_asset"]
+
+
+def build_asset(connection: Connection, settings: Settings) -> dg.AssetsDefinition:
+    """The asset `runtimedb/<connection>`; materializing a partition refreshes that table's data."""
+    key = asset_key(settings, connection.name)
+
+    # A run over many partitions records each table as it finishes: the output is optional and never yielded.
+    @dg.asset(
+        key=key,
+        partitions_def=partitions_def(settings, connection.name),
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        output_required=False,
+        group_name=settings.asset_prefix,
+        kinds={connection.source_type, "parquet"},
+        description=(
+            f"The tables of `{connection.url}`, a partition each. Materializing one makes a new version of it, "
+            f"read as `{connection.name}.schema.table`."
+        ),
+        metadata={"connection id": connection.id, "url": connection.url, "source type": connection.source_type},
+    )
+    def tables(context: dg.AssetExecutionContext) -> Iterator[dg.Output[None]]:
+        _materialize(context, key, connection.name, settings)
+        yield from ()
+
+    return tables
+
+
+def _materialize(context: dg.AssetExecutionContext, key: dg.AssetKey, connection: str, settings: Settings) -> None:
+    keys = list(context.partition_keys)
+    if not keys:
+        raise dg.Failure(f"Connection '{connection}': this run's range covers no table; nothing was refreshed")
+    db = database(settings)
+    by_key = {table.ref.partition_key: table for table in db.tables(connection)}
+    failed = [
+        f"{connection} {each}: the table is no longer in the catalog; the discovery sensor will delete its partition"
+        for each in keys
+        if each not in by_key
+    ]
+    for message in failed:
+        context.log.error(message)
+    tables = [by_key[each] for each in keys if each in by_key]
+    for number, refreshed in enumerate(db.refresh_tables(connection, tables), start=1):
+        if refreshed.error is not None:
+            failed.append(str(refreshed.error))
+            context.log.error(str(refreshed.error))
+        else:
+            context.log_event(materialization(key, refreshed))
+            context.log.info(f"{_told(refreshed)} ({number} of {len(tables)})")
+    if failed:
+        raise dg.Failure(_summary(connection, failed, len(keys)), metadata={"failed": "\n".join(failed)})
+
+
+def _told(refreshed: Refreshed) -> str:
+    rows = refreshed.version.rows if refreshed.version else 0
+    what = "rows" if refreshed.changed else "rows, unchanged,"
+    return f"{refreshed.ref}: {rows:,} {what} in {refreshed.duration_ms:,} ms"
+
+
+def _summary(connection: str, failed: Sequence[str], total: int) -> str:
+    shown = "\n".join(failed[:20]) + ("" if len(failed) <= 20 else f"\n… and {len(failed) - 20} more")  # noqa: PLR2004
+    return f"Connection '{connection}': {len(failed)} of {total} tables have no new version:\n{shown}"

@@ -1,0 +1,171 @@
+"""How the command line shows things: text for a person, JSON for a script, progress on a terminal only."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import datetime
+from time import perf_counter
+from typing import Any
+
+import click
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table as Grid
+
+from runtimedb_dagster.model import Connection, Table
+from runtimedb_dagster.refresh import Progress as Callback
+from runtimedb_dagster.refresh import RefreshProgress
+from runtimedb_dagster.verify import Finding
+
+__all__ = [
+    "ask",
+    "complain",
+    "connection_dict",
+    "print_json",
+    "progress",
+    "say",
+    "show_connections",
+    "show_findings",
+    "show_result",
+    "show_rows",
+    "show_tables",
+]
+
+out = Console(soft_wrap=True, highlight=False)
+err = Console(stderr=True, soft_wrap=True, highlight=False)
+
+
+def say(text: str) -> None:
+    """A line of output."""
+    out.print(escape(text))
+
+
+def complain(text: str) -> None:
+    """An error, on one line."""
+    err.print(f"[red]Error:[/red] {escape(' '.join(text.split()))}")
+
+
+def ask(question: str, yes: bool) -> None:
+    """Have a person confirm; a script is not asked."""
+    if not yes and sys.stdin.isatty():
+        click.confirm(question, abort=True)
+
+
+def print_json(value: Any) -> None:
+    """A value as JSON; what JSON does not know, as text."""
+    sys.stdout.write(json.dumps(value, indent=2, default=str, ensure_ascii=False) + "\n")
+
+
+def show_result(result: Any, *, as_json: bool) -> None:
+    """A result of the contract; its lists, a line each."""
+    fields = result.to_dict()
+    if as_json:
+        print_json(fields)
+        return
+    for name, value in fields.items():
+        if not isinstance(value, list):
+            say(f"{name}: {value}")
+    for name in ("errors", "warnings"):
+        for entry in fields.get(name, []):
+            text = entry if isinstance(entry, str) else entry.get("error") or entry.get("message")
+            err.print(f"[red]{name.removesuffix('s')}:[/red] {escape(str(text))}")
+
+
+def show_rows(names: Sequence[str], rows: Sequence[Sequence[Any]], *, as_json: bool) -> None:
+    """The rows of a query."""
+    if as_json:
+        print_json([dict(zip(names, row, strict=True)) for row in rows])
+        return
+    _grid(names, rows)
+
+
+def show_connections(connections: Sequence[Connection], *, as_json: bool) -> None:
+    """A line per connection."""
+    if as_json:
+        print_json([connection_dict(connection) for connection in connections])
+        return
+    rows = [(c.name, c.source_type, c.url, _time(c.discovered_at), c.discovery_error or "") for c in connections]
+    _grid(("name", "type", "url", "discovered", "error"), rows)
+
+
+def show_tables(tables: Sequence[Table], *, as_json: bool) -> None:
+    """A line per table."""
+    if as_json:
+        print_json([_table_dict(table) for table in tables])
+        return
+    rows = [
+        (table.ref, table.kind, len(table.columns), v.rows, v.bytes, _time(v.checked_at))
+        if (v := table.version)
+        else (table.ref, table.kind, len(table.columns), "", "", "not cached")
+        for table in tables
+    ]
+    _grid(("table", "kind", "columns", "rows", "bytes", "refreshed"), rows)
+
+
+def show_findings(findings: Sequence[Finding], *, as_json: bool) -> None:
+    """A line per finding, or that there is none."""
+    if as_json:
+        print_json([finding.to_dict() for finding in findings])
+        return
+    for finding in findings:
+        say(f"{finding.invariant} {finding.subject}: {finding.message}")
+    say(f"{len(findings)} findings" if findings else "All is well: no findings")
+
+
+def connection_dict(connection: Connection) -> dict[str, Any]:
+    """A connection as JSON."""
+    return asdict(connection)
+
+
+@contextmanager
+def progress(title: str) -> Iterator[Callback | None]:
+    """A bar with tables, rows and rate; on a terminal only."""
+    if not err.is_terminal:
+        yield None
+        return
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed}/{task.total} tables, {task.fields[rows]:,} rows, {task.fields[rate]:,} rows/s"),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=err, transient=True) as bar:
+        task = bar.add_task(escape(title), total=None, rows=0, rate=0)
+        started = perf_counter()
+
+        def update(state: RefreshProgress) -> None:
+            rate = round(state.rows / max(perf_counter() - started, 0.001))
+            bar.update(task, completed=state.tables_done, total=state.tables, rows=state.rows, rate=rate)
+
+        yield update
+
+
+def _grid(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    grid = Grid(box=box.SIMPLE_HEAD, pad_edge=False)
+    numbers = [bool(rows) and all(isinstance(row[i], int | float | None) for row in rows) for i in range(len(names))]
+    for name, is_number in zip(names, numbers, strict=True):
+        grid.add_column(escape(name), justify="right" if is_number else "left", overflow="fold")
+    for row in rows:
+        grid.add_row(*("NULL" if value is None else escape(str(value)) for value in row))
+    out.print(grid)
+
+
+def _table_dict(table: Table) -> dict[str, Any]:
+    return {
+        "connection": table.connection,
+        "schema_name": table.schema_name,
+        "table_name": table.table_name,
+        "partition_key": table.ref.partition_key,
+        **{key: value for key, value in asdict(table).items() if key != "ref"},
+    }
+
+
+def _time(time: datetime | None) -> str:
+    return f"{time:%Y-%m-%d %H:%M:%S} UTC" if time else "never"
