@@ -58,7 +58,9 @@ def main() -> None:
         due = db.deletions_due()
         dagster("job", "execute", "-m", MODULE, "-j", "deletion_sweep")
         say(f"{due} replaced file swept, {len(db.verify())} findings by `runtimedb verify`")
-    console.print(f"\nDone in {perf_counter() - started:.0f} s. Next: [bold]make dev[/bold] for the UI with these runs, or")
+    console.print(
+        f"\nDone in {perf_counter() - started:.0f} s. Next: [bold]make dev[/bold] for the UI with these runs, or"
+    )
     console.print('[bold].venv/bin/runtimedb query "select * from flights.reference.airlines"[/bold]', soft_wrap=True)
 
 
@@ -125,7 +127,9 @@ def dagster(*arguments: str) -> None:
     """Run a `dagster` command, showing it; its output only if it fails."""
     say(f"$ dagster {' '.join(arguments)}")
     command = [sys.executable, "-m", "dagster", *arguments]
-    done = subprocess.run(command, env=os.environ | {"RUNTIMEDB_GRACE_PERIOD": "0"}, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, env=os.environ | {"RUNTIMEDB_GRACE_PERIOD": "0"}, capture_output=True, text=True, check=False
+    )
     if done.returncode:
         sys.exit(f"{done.stdout}{done.stderr}\nThe command failed: {' '.join(command)}")
 

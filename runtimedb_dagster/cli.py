@@ -13,11 +13,11 @@ import duckdb
 from sqlalchemy import make_url
 
 from runtimedb_dagster import __version__, terminal
-from runtimedb_dagster.config import Settings
+from runtimedb_dagster.config import Settings, sensor_name
 from runtimedb_dagster.errors import ConfigurationError, RuntimeDBError
 from runtimedb_dagster.request import ConnectionRefreshResult, DiscoveryResult, RefreshRequest
 from runtimedb_dagster.runtimedb import RuntimeDB
-from runtimedb_dagster.webserver import reload_locations
+from runtimedb_dagster.webserver import show_connection
 
 __all__ = ["main"]
 
@@ -87,13 +87,14 @@ def connect(
     with _open(settings, must_exist=False) as db:
         connection = db.connect(name, url, password_env=password_env, **_pairs(options))
         tables = db.tables(connection.id)
-    reloaded = reload_locations(webserver) if webserver else []
+    if not as_json:
+        terminal.say(f"Connected '{name}': {len(tables)} tables discovered, none cached yet")
+    shown = show_connection(webserver, sensor_name(db.settings.asset_prefix, name)) if webserver else []
     if as_json:
-        terminal.print_json(terminal.connection_dict(connection) | {"tables": len(tables), "reloaded": reloaded})
+        terminal.print_json(terminal.connection_dict(connection) | {"tables": len(tables), "shown_in": shown})
         return
-    terminal.say(f"Connected '{name}': {len(tables)} tables discovered, none cached yet")
-    if reloaded:
-        terminal.say(f"Reloaded {', '.join(reloaded)} at {webserver}")
+    if shown:
+        terminal.say(f"{', '.join(shown)} at {webserver} shows it; its partitions come with the sensor's next tick")
     terminal.say(f"Next: runtimedb refresh {name} --data")
 
 

@@ -17,7 +17,7 @@ from pydantic_settings import (
 
 from runtimedb_dagster.errors import ConfigurationError
 
-__all__ = ["Settings"]
+__all__ = ["Settings", "sensor_name"]
 
 DEFAULT_HOME = ".runtimedb"
 DEFAULT_FILE = "runtimedb.toml"
@@ -59,7 +59,9 @@ class Settings(BaseSettings):
         default=None, repr=False, description="where versions are kept (default: files under home)"
     )
     grace_period: Duration = Field(
-        default=timedelta(seconds=60), ge=timedelta(0), description="how long a replaced version stays readable"
+        default=timedelta(seconds=60),
+        ge=timedelta(0),
+        description="how long a replaced version stays readable",
     )
     write_lease: Duration = Field(
         default=timedelta(minutes=10),
@@ -121,6 +123,11 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """The order in which values are looked up: arguments, variables, file."""
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, _settings_file())
+
+
+def sensor_name(asset_prefix: str, connection: str) -> str:
+    """The name of a connection's discovery sensor, by which the command line finds it too."""
+    return f"{asset_prefix}_{connection}_discovery"
 
 
 def _settings_file() -> Path:

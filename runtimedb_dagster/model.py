@@ -7,7 +7,7 @@ import unicodedata
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
-from urllib.parse import quote, unquote
+from urllib.parse import unquote
 
 __all__ = [
     "Column",
@@ -65,7 +65,12 @@ def _as_written(part: str) -> str:
 def _encode(part: str) -> str:
     # Of two names that look alike because they are composed differently, only one keeps its looks.
     composed = unicodedata.is_normalized("NFC", part)
-    return "".join(char if _is_plain(char, composed=composed) else quote(char, safe="") for char in part)
+    return "".join(char if _is_plain(char, composed=composed) else _percent(char) for char in part)
+
+
+def _percent(char: str) -> str:
+    # Not `quote`, which lets `.` and `~` stand.
+    return "".join(f"%{byte:02X}" for byte in char.encode())
 
 
 def _is_plain(char: str, *, composed: bool) -> bool:

@@ -26,14 +26,15 @@ __all__ = ["Fetch", "Query", "open_query"]
 Fetch = Callable[[Table], Version]
 """Makes the first version of a table."""
 
+
 @contextmanager
-def open_query(
-    catalog: Catalog, storage: Storage, settings: Settings, fetch: Fetch | None = None
-) -> Iterator[Query]:
+def open_query(catalog: Catalog, storage: Storage, settings: Settings, fetch: Fetch | None = None) -> Iterator[Query]:
     """Take a snapshot and a lease on it, for as long as the block runs.
 
     Args:
-        catalog, storage, settings: whose versions to read.
+        catalog: whose versions to read.
+        storage: where their files are.
+        settings: how long a lease lasts, and DuckDB's limits.
         fetch: if given, is asked for tables that are not cached yet.
     """
     lease = catalog.leases.open(utc_now(), settings.reader_lease)

@@ -155,14 +155,13 @@ class Refresher:
     def _publish(self, reservation: Reservation, written: parquet.WrittenFile) -> Refreshed:
         now, current = utc_now(), reservation.table.version
         duration_ms = _milliseconds(now - reservation.started_at)
-        if current is not None and current.fingerprint == written.fingerprint:
-            if self.catalog.versions.keep(reservation, current, now):
-                self._sweep_now(reservation)
-                return Refreshed(
-                    reservation.table.ref, current, duration_ms=duration_ms, location=self.storage.location(current.path)
-                )
+        unchanged = current is not None and current.fingerprint == written.fingerprint
+        if current is not None and unchanged and self.catalog.versions.keep(reservation, current, now):
+            self._sweep_now(reservation)
+            location = self.storage.location(current.path)
+            return Refreshed(reservation.table.ref, current, duration_ms=duration_ms, location=location)
         version = _version(reservation, written, now, duration_ms)
-        self.catalog.versions.swap(reservation, version, now, now + self.settings.grace_period)
+        self.catalog.versions.swap(reservation, version, now + self.settings.grace_period)
         return Refreshed(
             reservation.table.ref,
             version,

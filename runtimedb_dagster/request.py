@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from runtimedb_dagster.errors import RequestError
 
@@ -78,26 +78,18 @@ class RefreshRequest:
 class _Result:
     """A result whose attributes are the contract's fields."""
 
+    left_out_while_empty: ClassVar[frozenset[str]] = frozenset({"warnings"})
+
     def to_dict(self) -> dict[str, Any]:
         """The contract's JSON: fields marked optional there are left out while empty."""
-        return {
-            name: value
-            for name, value in asdict(self).items()
-            if value or not _optional(self, name)
-        }
-
-
-def _optional(result: _Result, name: str) -> bool:
-    return bool(result.__dataclass_fields__[name].metadata.get("left_out_while_empty"))
-
-
-def _left_out_while_empty() -> Any:
-    return field(default_factory=list, metadata={"left_out_while_empty": True})
+        return {name: value for name, value in asdict(self).items() if value or name not in self.left_out_while_empty}
 
 
 @dataclass(frozen=True)
 class DiscoveryResult(_Result):
     """What discovering one or all connections changed."""
+
+    left_out_while_empty = frozenset({"errors"})
 
     connections_refreshed: int = 0
     connections_failed: int = 0
@@ -105,7 +97,7 @@ class DiscoveryResult(_Result):
     tables_added: int = 0
     tables_removed: int = 0
     tables_modified: int = 0
-    errors: list[dict[str, str]] = _left_out_while_empty()
+    errors: list[dict[str, str]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -117,7 +109,7 @@ class TableRefreshResult(_Result):
     table_name: str
     rows_synced: int
     duration_ms: int
-    warnings: list[str] = _left_out_while_empty()
+    warnings: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -130,7 +122,7 @@ class ConnectionRefreshResult(_Result):
     total_rows: int
     duration_ms: int
     errors: list[dict[str, str]] = field(default_factory=list)
-    warnings: list[dict[str, str]] = _left_out_while_empty()
+    warnings: list[dict[str, str]] = field(default_factory=list)
 
 
 RefreshResult = DiscoveryResult | TableRefreshResult | ConnectionRefreshResult
@@ -139,6 +131,8 @@ RefreshResult = DiscoveryResult | TableRefreshResult | ConnectionRefreshResult
 @dataclass(frozen=True)
 class CheckResult(_Result):
     """Whether a source answers, and how fast."""
+
+    left_out_while_empty = frozenset({"error"})
 
     connection_id: str
     healthy: bool
@@ -166,6 +160,8 @@ class RemoveResult(_Result):
 class SweepResult(_Result):
     """What a sweep did with the pending deletions that were due."""
 
+    left_out_while_empty = frozenset({"errors"})
+
     files_deleted: int = 0
     files_failed: int = 0
-    errors: list[dict[str, str]] = _left_out_while_empty()
+    errors: list[dict[str, str]] = field(default_factory=list)

@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 from time import perf_counter
-from types import TracebackType
 from typing import Any
+
+from typing_extensions import Self
 
 from runtimedb_dagster.catalog import Catalog
 from runtimedb_dagster.config import Settings
@@ -74,11 +75,11 @@ class RuntimeDB:
         self._refresher = Refresher(self._catalog, self._storage, self.settings, self._sweeper)
         self._discoverer = Discoverer(self._catalog, self.settings)
 
-    def __enter__(self) -> RuntimeDB:
+    def __enter__(self) -> Self:
         """Use as a context manager to close it in the end."""
         return self
 
-    def __exit__(self, *exception: tuple[type[BaseException], BaseException, TracebackType] | None) -> None:
+    def __exit__(self, *exception: object) -> None:
         """Close it."""
         self.close()
 

@@ -46,9 +46,7 @@ class Sandbox:
     def __init__(self, locations: Mapping[TableRef, str], temporary: Path, config: Mapping[str, Any]) -> None:
         """Make the tables at `locations` views; what does not fit into memory goes to `temporary`."""
         self.refs = set(locations)
-        self.duck = duckdb.connect(
-            ":memory:", config={**LOCKED_DOWN, "temp_directory": str(temporary), **config}
-        )
+        self.duck = duckdb.connect(":memory:", config={**LOCKED_DOWN, "temp_directory": str(temporary), **config})
         self.duck.execute("SET TimeZone = 'UTC'")
         for connection in sorted({ref.connection for ref in locations}):
             self.duck.execute(f"ATTACH ':memory:' AS {identifier(connection)}")

@@ -57,7 +57,9 @@ class Sweeper:
         for deletion in batch:
             try:
                 if deletion.path in pointed_at:
-                    raise UnsafePathError(f"The file '{deletion.path}' is the current version of a table; it was not touched")
+                    raise UnsafePathError(
+                        f"The file '{deletion.path}' is the current version of a table; it was not touched"
+                    )
                 self.storage.delete(deletion.path)
             except StorageError as error:
                 errors[deletion.id] = str(error)
@@ -65,4 +67,4 @@ class Sweeper:
 
 
 def _backoff(attempts: int) -> timedelta:
-    return min(FIRST_BACKOFF * 2 ** min(attempts, 10), LONGEST_BACKOFF)
+    return min(FIRST_BACKOFF * (1 << min(attempts, 10)), LONGEST_BACKOFF)

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
-from datetime import datetime
+from datetime import date, datetime
 from time import perf_counter
 from typing import Any
 
@@ -37,7 +37,8 @@ __all__ = [
     "show_tables",
 ]
 
-out = Console(soft_wrap=True, highlight=False)
+# What is piped has no width to fold at.
+out = Console(soft_wrap=True, highlight=False, width=None if sys.stdout.isatty() else 10_000)
 err = Console(stderr=True, soft_wrap=True, highlight=False)
 
 
@@ -59,7 +60,11 @@ def ask(question: str, yes: bool) -> None:
 
 def print_json(value: Any) -> None:
     """A value as JSON; what JSON does not know, as text."""
-    sys.stdout.write(json.dumps(value, indent=2, default=str, ensure_ascii=False) + "\n")
+    sys.stdout.write(json.dumps(value, indent=2, default=_as_text, ensure_ascii=False) + "\n")
+
+
+def _as_text(value: Any) -> str:
+    return value.isoformat() if isinstance(value, date) else str(value)
 
 
 def show_result(result: Any, *, as_json: bool) -> None:

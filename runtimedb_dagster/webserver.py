@@ -8,7 +8,7 @@ import requests
 
 from runtimedb_dagster.errors import RequestError
 
-__all__ = ["reload_locations"]
+__all__ = ["show_connection"]
 
 TIMEOUT_SECONDS = 120
 MARKER_JOB = "deletion_sweep"
@@ -20,7 +20,7 @@ query {
       locationEntries {
         name
         locationOrLoadError {
-          ... on RepositoryLocation { isReloadSupported repositories { pipelines { name } } }
+          ... on RepositoryLocation { repositories { pipelines { name } sensors { name } } }
           ... on PythonError { message }
         }
       }
@@ -44,30 +44,40 @@ mutation ($name: String!) {
 """
 
 
-def reload_locations(url: str) -> list[str]:
+def show_connection(url: str, sensor: str) -> list[str]:
     """Reload the code locations that hold RuntimeDB's definitions, so that a new connection shows.
 
     Args:
         url: of the webserver, such as `http://localhost:3000`.
+        sensor: the name of the new connection's sensor, by which it is recognized.
 
     Returns:
-        The names of the locations.
+        The names of the code locations that show it now.
 
     Raises:
         RequestError: the webserver can't be reached, has no such location, or can't reload it.
     """
-    names = [entry["name"] for entry in _locations(url) if _is_ours(entry)]
+    names = [entry["name"] for entry in _locations(url) if _names(entry, "pipelines", MARKER_JOB)]
     if not names:
         raise RequestError(f"The webserver at {url} has no code location with RuntimeDB's definitions")
     for name in names:
-        answer = _ask(url, RELOAD, {"name": name})["reloadRepositoryLocation"]
-        problem = answer.get("message") or (answer.get("locationOrLoadError") or {}).get("message")
-        if problem:
-            raise RequestError(
-                f"The webserver at {url} can't reload the code location '{name}': {problem.strip()}. A server started "
-                "with `dagster api grpc` must be restarted; one started with `dagster code-server start` reloads"
-            )
-    return names
+        _reload(url, name)
+    shown = [entry["name"] for entry in _locations(url) if _names(entry, "sensors", sensor)]
+    if not shown:
+        # `dagster api grpc` says that it reloads, and serves what it loaded at its start.
+        raise RequestError(
+            f"The webserver at {url} has reloaded {', '.join(names)}, but the connection does not show: its server "
+            "was started with `dagster api grpc`, which must be restarted (`dagster code-server start` reloads), or "
+            "it reads another catalog"
+        )
+    return shown
+
+
+def _reload(url: str, name: str) -> None:
+    answer = _ask(url, RELOAD, {"name": name})["reloadRepositoryLocation"]
+    problem = answer.get("message") or (answer.get("locationOrLoadError") or {}).get("message")
+    if problem:
+        raise RequestError(f"The webserver at {url} can't reload the code location '{name}': {problem.strip()}")
 
 
 def _locations(url: str) -> list[dict[str, Any]]:
@@ -78,9 +88,9 @@ def _locations(url: str) -> list[dict[str, Any]]:
     return entries
 
 
-def _is_ours(entry: dict[str, Any]) -> bool:
+def _names(entry: dict[str, Any], kind: str, wanted: str) -> bool:
     repositories = (entry["locationOrLoadError"] or {}).get("repositories", [])
-    return any(job["name"] == MARKER_JOB for repository in repositories for job in repository["pipelines"])
+    return any(each["name"] == wanted for repository in repositories for each in repository[kind])
 
 
 def _ask(url: str, query: str, variables: dict[str, Any]) -> dict[str, Any]:

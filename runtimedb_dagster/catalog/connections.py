@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, delete, func, insert, or_, select, update
 from sqlalchemy import Connection as Transaction
+from sqlalchemy import Row, delete, func, insert, or_, select, update
 
 from runtimedb_dagster.catalog import schema
 from runtimedb_dagster.catalog.database import Database, new_id, next_sequence
@@ -91,9 +91,7 @@ class ConnectionCatalog:
         """Keep the error of the last discovery where `connections()` shows it."""
         with self._database.write() as tx:
             tx.execute(
-                update(schema.connections)
-                .where(schema.connections.c.id == connection.id)
-                .values(discovery_error=error)
+                update(schema.connections).where(schema.connections.c.id == connection.id).values(discovery_error=error)
             )
 
     def remove(self, connection: Connection, delete_after: datetime) -> int:

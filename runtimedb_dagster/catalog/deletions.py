@@ -67,9 +67,15 @@ class DeletionCatalog:
         pending, versions = schema.pending_deletions, schema.versions
         ids = [deletion.id for deletion in deletions]
         with self._database.write() as tx:
-            gone = tx.execute(
-                delete(pending).where(pending.c.id.in_(ids), pending.c.claimed_by == token).returning(pending.c.path)
-            ).scalars().all()
+            gone = (
+                tx.execute(
+                    delete(pending)
+                    .where(pending.c.id.in_(ids), pending.c.claimed_by == token)
+                    .returning(pending.c.path)
+                )
+                .scalars()
+                .all()
+            )
             tx.execute(delete(versions).where(versions.c.path.in_(gone), versions.c.retired_at_sequence.is_not(None)))
 
     def put_off(self, deletion: PendingDeletion, token: str, error: str, next_attempt: datetime) -> None:

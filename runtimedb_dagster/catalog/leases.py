@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from sqlalchemy import and_, delete, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, and_, delete, func, insert, or_, select, update
 
 from runtimedb_dagster.catalog import schema
 from runtimedb_dagster.catalog.database import Database, new_id
@@ -25,9 +25,7 @@ class LeaseCatalog:
         """Take a snapshot: from here on the sweep leaves alone whatever is replaced."""
         with self._database.write() as tx:
             lease = Lease(new_id(), int(tx.execute(select(schema.clock.c.value)).scalar_one()))
-            tx.execute(
-                insert(schema.leases).values(id=lease.id, sequence=lease.sequence, expires_at=now + lifetime)
-            )
+            tx.execute(insert(schema.leases).values(id=lease.id, sequence=lease.sequence, expires_at=now + lifetime))
             # Leases of readers that died.
             tx.execute(delete(schema.leases).where(schema.leases.c.expires_at < now - lifetime))
         return lease
@@ -77,7 +75,7 @@ class LeaseCatalog:
             return [(row.schema_name, row.table_name) for row in rows]
 
 
-def _in_snapshot(lease: Lease) -> list[object]:
+def _in_snapshot(lease: Lease) -> list[ColumnElement[bool]]:
     versions = schema.versions.c
     return [
         versions.published_at_sequence <= lease.sequence,

@@ -7,8 +7,8 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, Select, bindparam, delete, insert, select, update
 from sqlalchemy import Connection as Transaction
+from sqlalchemy import Row, Select, bindparam, delete, insert, select, update
 
 from runtimedb_dagster.catalog import schema
 from runtimedb_dagster.catalog.database import Database, new_id
@@ -105,9 +105,7 @@ class _Difference:
     def __init__(self, tx: Transaction, connection: Connection, found: Sequence[DiscoveredTable]) -> None:
         self.connection = connection
         self.found = {(table.schema_name, table.table_name): table for table in found}
-        rows = tx.execute(
-            select(schema.tables).where(schema.tables.c.connection_id == connection.id).with_for_update()
-        )
+        rows = tx.execute(select(schema.tables).where(schema.tables.c.connection_id == connection.id).with_for_update())
         self.known: dict[Address, Row[Any]] = {(row.schema_name, row.table_name): row for row in rows}
         self.added = [address for address in self.found if address not in self.known]
         self.removed = [address for address in self.known if address not in self.found]
@@ -132,7 +130,9 @@ class _Difference:
         if self.added:
             tx.execute(insert(schema.tables), [self._row(address, now) for address in self.added])
         if self.updated:
-            values = {name: bindparam(f"new_{name}") for name in _described(self.found[self.updated[0]])}
+            values: dict[str, Any] = {
+                name: bindparam(f"new_{name}") for name in _described(self.found[self.updated[0]])
+            }
             tx.execute(
                 update(schema.tables).where(schema.tables.c.id == bindparam("row_id")).values(values),
                 [

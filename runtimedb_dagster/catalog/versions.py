@@ -54,12 +54,10 @@ class VersionCatalog:
     def _reschedule(self, reservation: Reservation, delete_after: datetime) -> None:
         with self._database.write() as tx:
             tx.execute(
-                update(schema.pending_deletions)
-                .where(_unclaimed(reservation))
-                .values(delete_after=delete_after)
+                update(schema.pending_deletions).where(_unclaimed(reservation)).values(delete_after=delete_after)
             )
 
-    def swap(self, reservation: Reservation, version: Version, now: datetime, delete_after: datetime) -> None:
+    def swap(self, reservation: Reservation, version: Version, delete_after: datetime) -> None:
         """Publish a version: point its table's row at it, rescue its file, schedule the old one's deletion.
 
         Raises:
@@ -80,9 +78,7 @@ class VersionCatalog:
                     published_at_sequence=sequence,
                 )
             )
-            tx.execute(
-                update(schema.tables).where(schema.tables.c.id == row.id).values(version_id=version.id)
-            )
+            tx.execute(update(schema.tables).where(schema.tables.c.id == row.id).values(version_id=version.id))
 
     def keep(self, reservation: Reservation, current: Version, now: datetime) -> bool:
         """Keep the current version, which the new file merely repeats; the new file goes to the sweep.
@@ -102,9 +98,7 @@ class VersionCatalog:
                 # The generation too: a refresh that started before this one holds older data.
                 .values(checked_at=now, generation=reservation.generation)
             )
-            tx.execute(
-                update(schema.pending_deletions).where(_unclaimed(reservation)).values(delete_after=now)
-            )
+            tx.execute(update(schema.pending_deletions).where(_unclaimed(reservation)).values(delete_after=now))
             return True
 
     def purge(self, connection: Connection, tables: Sequence[Table], delete_after: datetime) -> int:
@@ -125,9 +119,7 @@ class VersionCatalog:
             return len(rows)
 
 
-def retire(
-    tx: Transaction, connection_name: str, rows: Sequence[Row[Any]], reason: str, delete_after: datetime
-) -> int:
+def retire(tx: Transaction, connection_name: str, rows: Sequence[Row[Any]], reason: str, delete_after: datetime) -> int:
     """Schedule the deletion of the versions that rows of `tables` point at.
 
     Returns:

@@ -32,7 +32,11 @@ def build_asset(connection: Connection, settings: Settings) -> dg.AssetsDefiniti
             f"The tables of `{connection.url}`, a partition each. Materializing one makes a new version of it, "
             f"read as `{connection.name}.schema.table`."
         ),
-        metadata={"connection id": connection.id, "url": connection.url, "source type": connection.source_type},
+        metadata={
+            "connection id": connection.id,
+            "url": connection.url,
+            "source type": connection.source_type,
+        },
     )
     def tables(context: dg.AssetExecutionContext) -> Iterator[dg.Output[None]]:
         _materialize(context, key, connection.name, settings)
@@ -61,7 +65,7 @@ def _materialize(context: dg.AssetExecutionContext, key: dg.AssetKey, connection
             context.log.error(str(refreshed.error))
         else:
             context.log_event(materialization(key, refreshed))
-            context.log.info(f"{_told(refreshed)} ({number} of {len(tables)})")
+            context.log.info("%s (%s of %s)", _told(refreshed), number, len(tables))
     if failed:
         raise dg.Failure(_summary(connection, failed, len(keys)), metadata={"failed": "\n".join(failed)})
 

@@ -6,7 +6,7 @@ import dagster as dg
 
 from runtimedb_dagster.config import Settings
 
-__all__ = ["DELETION_SWEEP", "asset_key", "partitions_def", "sensor_name"]
+__all__ = ["DELETION_SWEEP", "asset_key", "partitions_def"]
 
 DELETION_SWEEP = "deletion_sweep"
 
@@ -19,8 +19,3 @@ def asset_key(settings: Settings, connection: str) -> dg.AssetKey:
 def partitions_def(settings: Settings, connection: str) -> dg.DynamicPartitionsDefinition:
     """One set of partition keys per connection, a key per table."""
     return dg.DynamicPartitionsDefinition(name=f"{settings.asset_prefix}/{connection}")
-
-
-def sensor_name(settings: Settings, connection: str) -> str:
-    """The name of a connection's discovery sensor."""
-    return f"{settings.asset_prefix}_{connection}_discovery"

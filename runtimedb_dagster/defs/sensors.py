@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import dagster as dg
 from dagster._core.execution.backfill import BulkActionsFilter, BulkActionStatus
 
-from runtimedb_dagster.config import Settings
+from runtimedb_dagster.config import Settings, sensor_name
 from runtimedb_dagster.defs.database import database
-from runtimedb_dagster.defs.names import asset_key, partitions_def, sensor_name
+from runtimedb_dagster.defs.names import asset_key, partitions_def
 from runtimedb_dagster.errors import ConnectionNotFoundError, RuntimeDBError
 from runtimedb_dagster.model import Connection
 from runtimedb_dagster.sources import discovery_interval
@@ -34,7 +34,8 @@ def build_sensor(connection: Connection, settings: Settings) -> dg.SensorDefinit
     interval = discovery_interval(connection.options)
 
     @dg.sensor(
-        name=sensor_name(settings, connection.name),
+        name=sensor_name(settings.asset_prefix, connection.name),
+        target=dg.AssetSelection.assets(asset_key(settings, connection.name)),
         minimum_interval_seconds=interval,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description=f"Discovers the tables of connection '{connection.name}' and keeps its partitions in step.",

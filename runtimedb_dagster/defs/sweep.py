@@ -18,7 +18,7 @@ def build_sweep(settings: Settings) -> dg.ScheduleDefinition:
     def sweep(context: dg.OpExecutionContext) -> None:
         result = database(settings).sweep()
         context.add_output_metadata({"files deleted": result.files_deleted, "files failed": result.files_failed})
-        context.log.info(f"{result.files_deleted} files deleted, {result.files_failed} failed")
+        context.log.info("%s files deleted, %s failed", result.files_deleted, result.files_failed)
         if result.errors:
             told = "\n".join(f"{error['table']}: {error['error']}" for error in result.errors)
             raise dg.Failure(f"{result.files_failed} files could not be deleted and will be tried again:\n{told}")
@@ -34,7 +34,7 @@ def build_sweep(settings: Settings) -> dg.ScheduleDefinition:
         default_status=dg.DefaultScheduleStatus.RUNNING,
         description="Sweeps every minute, if a file is due.",
     )
-    def schedule(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+    def schedule() -> dg.RunRequest | dg.SkipReason:
         due = database(settings).deletions_due()
         return dg.RunRequest() if due else dg.SkipReason("No file is due for deletion")
 

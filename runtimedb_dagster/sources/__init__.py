@@ -12,7 +12,15 @@ from runtimedb_dagster.sources.adapter import AttachedSource, Reading
 from runtimedb_dagster.sources.duckdb_file import DuckDBFile
 from runtimedb_dagster.sources.url import SourceUrl
 
-__all__ = ["COMMON_OPTIONS", "Reading", "Source", "SourceUrl", "discovery_interval", "open_source", "validate"]
+__all__ = [
+    "COMMON_OPTIONS",
+    "Reading",
+    "Source",
+    "SourceUrl",
+    "discovery_interval",
+    "open_source",
+    "validate",
+]
 
 
 class Source(Protocol):

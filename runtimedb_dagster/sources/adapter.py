@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -192,9 +193,8 @@ _OF_A_VALUE = (duckdb.ConversionException, duckdb.InvalidInputException, duckdb.
 
 
 def first_line(error: duckdb.Error) -> str:
-    """DuckDB's message without its pointer into the statement."""
-    return str(error).split("\n", 1)[0].strip()
-
+    """DuckDB's message without the kind of error before it and the pointer into the statement after it."""
+    return re.sub(r"^[A-Z][\w ]* Error: ", "", str(error).split("\n", 1)[0].strip())
 
 
 def _discovered(

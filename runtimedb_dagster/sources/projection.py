@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import duckdb
+from duckdb.sqltypes import DuckDBPyType
 
 from runtimedb_dagster.errors import TypeContractError
 from runtimedb_dagster.model import Column
@@ -71,7 +72,7 @@ def project(column: Column) -> Projected:
     return Projected(kept, name, converts=False)
 
 
-def _target(source: duckdb.sqltypes.DuckDBPyType) -> str:
+def _target(source: DuckDBPyType) -> str:
     """The type a version keeps `source` as, in DuckDB's words, at any depth."""
     if source.id in EXACT:
         return str(source)
@@ -79,26 +80,25 @@ def _target(source: duckdb.sqltypes.DuckDBPyType) -> str:
         if source.id in targets:
             return targets[source.id]
     if source.id in ("list", "array"):
-        return f"{_target(_child(source))}[]"
+        return f"{_target(_parts(source)['child'])}[]"
     if source.id == "struct":
-        return f"STRUCT({', '.join(f'{identifier(name)} {_target(part)}' for name, part in source.children)})"
+        return f"STRUCT({', '.join(f'{identifier(name)} {_target(part)}' for name, part in _parts(source).items())})"
     if source.id == "map":
-        (_, key), (_, value) = source.children
-        return f"MAP({_target(key)}, {_target(value)})"
+        return f"MAP({_target(_parts(source)['key'])}, {_target(_parts(source)['value'])})"
     raise TypeContractError("no exact form in a version; cast it in a view on the source, and refresh that")
 
 
-def _is_declared(source: duckdb.sqltypes.DuckDBPyType) -> bool:
+def _is_declared(source: DuckDBPyType) -> bool:
     if source.id in DECLARED:
         return True
-    if source.id in ("list", "array"):
-        return _is_declared(_child(source))
-    return source.id in ("struct", "map") and any(_is_declared(part) for _, part in source.children)
+    return any(map(_is_declared, _parts(source).values()))
 
 
-def _child(source: duckdb.sqltypes.DuckDBPyType) -> duckdb.sqltypes.DuckDBPyType:
-    child: duckdb.sqltypes.DuckDBPyType = dict(source.children)["child"]
-    return child
+def _parts(source: DuckDBPyType) -> dict[str, DuckDBPyType]:
+    """The types that a nested type is made of, by name; those of other types are no parts."""
+    if source.id not in ("list", "array", "struct", "map"):
+        return {}
+    return {name: part for name, part in source.children if isinstance(part, DuckDBPyType)}
 
 
 def _refuse_midnight(name: str) -> str:

@@ -31,7 +31,9 @@ class FileStorage:
             ConfigurationError: DuckDB would read the path as a pattern.
         """
         if set("*?[]{}") & set(str(root)):
-            raise ConfigurationError(f"The storage can't be at '{root}': a path with any of *?[]{{}} is a pattern to DuckDB")
+            raise ConfigurationError(
+                f"The storage can't be at '{root}': a path with any of *?[]{{}} is a pattern to DuckDB"
+            )
         self.root = root
 
     def prepare(self, path: str) -> Path:
@@ -65,7 +67,7 @@ class FileStorage:
             if target.exists():
                 raise FileExistsError(errno.EEXIST, "a version is never overwritten", str(target))
             _fsync(_partial(target))
-            os.rename(_partial(target), target)
+            _partial(target).rename(target)
             _fsync(target.parent)
 
     def delete(self, path: str) -> None:
@@ -89,7 +91,7 @@ class FileStorage:
     def list(self) -> Iterator[str]:
         """The path of whatever is under the root, unfinished versions by the path they would get."""
         for directory, subdirectories, names in os.walk(self.root):
-            links = [name for name in subdirectories if os.path.islink(os.path.join(directory, name))]
+            links = [name for name in subdirectories if (Path(directory) / name).is_symlink()]
             for name in [*names, *links]:
                 yield (Path(directory) / name).relative_to(self.root).as_posix().removesuffix(PARTIAL)
 
@@ -100,7 +102,9 @@ class FileStorage:
 
     def _inside(self, path: str) -> Path:
         if not is_safe(path):
-            raise UnsafePathError(f"The path '{path}' does not lie under the storage root {self.root}; it was not touched")
+            raise UnsafePathError(
+                f"The path '{path}' does not lie under the storage root {self.root}; it was not touched"
+            )
         return self.root / path
 
     def _make_directories(self, directory: Path) -> None:

@@ -1,0 +1,74 @@
+"""The fixtures of the core's tests."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import hypothesis
+import pytest
+
+from runtimedb_dagster import RuntimeDB, Settings
+from runtimedb_dagster_tests.core.support import Inside, SourceFile
+
+hypothesis.settings.register_profile("core", deadline=None, max_examples=200)
+hypothesis.settings.load_profile("core")
+
+
+@pytest.fixture(autouse=True)
+def _nothing_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No setting of this machine reaches a test: neither a variable nor a file in the directory."""
+    for name in os.environ:
+        if name.startswith("RUNTIMEDB_") or name == "DAGSTER_HOME":
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def make_db(tmp_path: Path) -> Iterator[Callable[..., RuntimeDB]]:
+    """Open databases over the home of this test, closed in the end."""
+    with ExitStack() as stack:
+
+        def make(**settings: Any) -> RuntimeDB:
+            return stack.enter_context(RuntimeDB(Settings(**{"home": tmp_path / "home", "threads": 2, **settings})))
+
+        yield make
+
+
+@pytest.fixture
+def db(make_db: Callable[..., RuntimeDB]) -> RuntimeDB:
+    """A database without connections and without a grace period."""
+    return make_db(grace_period=0)
+
+
+@pytest.fixture
+def inside(db: RuntimeDB) -> Inside:
+    """The catalog and the storage of `db`."""
+    return Inside.of(db)
+
+
+@pytest.fixture
+def make_source(tmp_path: Path) -> Callable[..., SourceFile]:
+    """Make DuckDB files that play remote databases."""
+
+    def make(name: str, *statements: str) -> SourceFile:
+        source = SourceFile(tmp_path / f"{name}.duckdb")
+        source.run(*statements)
+        return source
+
+    return make
+
+
+@pytest.fixture
+def shop(db: RuntimeDB, make_source: Callable[..., SourceFile]) -> SourceFile:
+    """A source with two tables, connected to `db` as `shop`."""
+    source = make_source(
+        "shop",
+        "CREATE TABLE orders AS SELECT range AS id, range * 1.5 AS amount FROM range(100)",
+        "CREATE TABLE customers AS SELECT range AS id, 'customer ' || range AS name FROM range(10)",
+    )
+    db.connect("shop", source.url)
+    return source

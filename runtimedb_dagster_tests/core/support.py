@@ -1,0 +1,200 @@
+"""What the tests of the core share: a database with real parts, and ways to look behind it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import duckdb
+from sqlalchemy import insert
+
+from runtimedb_dagster import RefreshRequest, RuntimeDB, Settings, Table, TableRef, Version
+from runtimedb_dagster.catalog import Catalog, new_id, schema
+from runtimedb_dagster.heartbeat import utc_now
+from runtimedb_dagster.model import Column, DiscoveredTable, Reservation
+from runtimedb_dagster.request import ConnectionRefreshResult, DiscoveryResult, TableRefreshResult
+from runtimedb_dagster.storage import FileStorage, version_path
+
+LEASE = timedelta(minutes=10)
+ENDLESS = "SELECT range AS i, hash(range) AS h FROM range(20000000000)"
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """A DuckDB file that plays the remote database."""
+
+    path: Path
+
+    @property
+    def url(self) -> str:
+        return f"duckdb:///{self.path}"
+
+    def run(self, *statements: str) -> list[Any]:
+        """Run statements in it; the rows of the last one."""
+        with duckdb.connect(str(self.path)) as duck:
+            duck.execute("SET TimeZone = 'UTC'")
+            rows: list[Any] = []
+            for statement in statements:
+                rows = duck.execute(statement).fetchall()
+            return rows
+
+
+@dataclass(frozen=True)
+class Inside:
+    """A RuntimeDB's catalog and storage."""
+
+    catalog: Catalog
+    storage: FileStorage
+
+    @classmethod
+    def of(cls, db: RuntimeDB) -> Inside:
+        assert isinstance(db._storage, FileStorage)
+        return cls(db._catalog, db._storage)
+
+    def files(self) -> set[str]:
+        """What really lies in the storage, directories apart."""
+        root = self.storage.root
+        return {path.relative_to(root).as_posix() for path in root.rglob("*") if not path.is_dir()}
+
+    def live(self) -> set[str]:
+        """The paths that tables point at."""
+        return {table.version.path for table in self.catalog.tables.list() if table.version}
+
+    def pending(self) -> set[str]:
+        """The paths that are scheduled for deletion."""
+        return {deletion.path for deletion in self.catalog.deletions.list()}
+
+    def schedule(self, path: str, due: datetime, *, retired: int | None = None) -> None:
+        """Put a row into the pending deletions by hand."""
+        with self.catalog._database.write() as tx:
+            tx.execute(
+                insert(schema.pending_deletions).values(
+                    id=new_id(),
+                    path=path,
+                    delete_after=due,
+                    reason="by hand",
+                    table_full_name="a.b.c",
+                    attempts=0,
+                    retired_at_sequence=retired,
+                )
+            )
+
+    def publish(self, table: Table, select: str, *, grace: timedelta = timedelta(0)) -> Version:
+        """Give a table a new version with a real file, without a source."""
+        reservation = reserve(self.catalog, table)
+        local = self.storage.prepare(reservation.path)
+        with duckdb.connect() as duck:
+            row = duck.execute(f"COPY ({select}) TO '{local}' (FORMAT parquet, USE_TMP_FILE false)").fetchone()
+        self.storage.finalize(reservation.path)
+        version = replace(version_of(reservation), rows=row[0] if row else -1)
+        self.catalog.versions.swap(reservation, version, utc_now(), utc_now() + grace)
+        return version
+
+
+def reserve(catalog: Catalog, table: Table, now: datetime | None = None) -> Reservation:
+    """Reserve a new version's file."""
+    version_id = new_id()
+    path = version_path(table.connection_id, table.schema_name, table.table_name, version_id)
+    return catalog.versions.reserve(table, version_id, path, now or utc_now(), LEASE)
+
+
+def version_of(reservation: Reservation) -> Version:
+    """A version that a reservation could become."""
+    return Version(
+        id=reservation.version_id,
+        path=reservation.path,
+        generation=reservation.generation,
+        rows=1,
+        bytes=1,
+        columns=(Column("i", "INTEGER"),),
+        fingerprint=reservation.version_id,
+        created_at=utc_now(),
+        checked_at=utc_now(),
+        duration_ms=1,
+    )
+
+
+def discovered(*names: str, columns: tuple[Column, ...] = (Column("i", "INTEGER"),)) -> list[DiscoveredTable]:
+    """Tables of the schema `main` as a source shows them."""
+    return [DiscoveredTable("main", name, columns=columns) for name in names]
+
+
+def the_table(db: RuntimeDB, name: str, connection: str = "shop") -> Table:
+    """One table of the schema `main`, as the catalog has it now."""
+    return next(table for table in db.tables(connection) if table.ref == TableRef(connection, "main", name))
+
+
+def current(db: RuntimeDB, name: str) -> Version:
+    """The version of a table that must have one."""
+    version = the_table(db, name).version
+    assert version is not None
+    return version
+
+
+def refresh_all(db: RuntimeDB, connection: str = "shop") -> ConnectionRefreshResult:
+    """Refresh the data of a connection."""
+    result = db.refresh(RefreshRequest(connection, data=True))
+    assert isinstance(result, ConnectionRefreshResult)
+    return result
+
+
+def refresh_one(db: RuntimeDB, name: str, connection: str = "shop") -> TableRefreshResult:
+    """Refresh the data of one table of the schema `main`."""
+    result = db.refresh(RefreshRequest(connection, "main", name, data=True))
+    assert isinstance(result, TableRefreshResult)
+    return result
+
+
+def rediscover(db: RuntimeDB, connection: str | None = "shop", *, confirm: bool = False) -> DiscoveryResult:
+    """Discover one connection or all."""
+    result = db.refresh(RefreshRequest(connection), confirm=confirm)
+    assert isinstance(result, DiscoveryResult)
+    return result
+
+
+def rows(db: RuntimeDB, query: str, **options: bool) -> list[tuple[Any, ...]]:
+    """The rows of one query."""
+    with db.query(**options) as reader:
+        return reader.execute(query).fetchall()
+
+
+def long_after(settings: Settings) -> datetime:
+    """A time at which every lease and grace period of now is over."""
+    return utc_now() + settings.write_lease + settings.grace_period + settings.reader_lease + timedelta(hours=2)
+
+
+def await_that(condition: Callable[[], Any], what: str, seconds: float = 30) -> None:
+    """Wait until a condition holds; fail when it never does."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {seconds} s in vain for {what}"
+        time.sleep(0.01)
+
+
+def python(program: str, *arguments: object, env: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
+    """Start another Python process; its arguments are in `sys.argv[1:]`."""
+    return subprocess.Popen(
+        [sys.executable, "-c", program, *map(str, arguments)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=env,
+    )
+
+
+def output_of(program: str, *arguments: object, timeout: float = 60) -> str:
+    """What another Python process prints; it must succeed in time."""
+    process = python(program, *arguments)
+    try:
+        out, err = process.communicate(timeout=timeout)
+    finally:
+        process.kill()
+    assert process.returncode == 0, err
+    return out

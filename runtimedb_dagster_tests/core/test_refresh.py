@@ -1,0 +1,459 @@
+"""Refresh: the request's five forms, isolation of failures, and what is left after the worst."""
+
+from __future__ import annotations
+
+import resource
+import subprocess
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from runtimedb_dagster import RefreshRequest, RuntimeDB
+from runtimedb_dagster.errors import (
+    ConnectionNotFoundError,
+    RefreshError,
+    RequestError,
+    SupersededError,
+    TableNotFoundError,
+)
+from runtimedb_dagster.heartbeat import utc_now
+from runtimedb_dagster.model import Column
+from runtimedb_dagster.refresh import RefreshProgress, schema_changes
+from runtimedb_dagster.request import ConnectionRefreshResult, DiscoveryResult
+from runtimedb_dagster_tests.core.support import (
+    ENDLESS,
+    Inside,
+    SourceFile,
+    await_that,
+    current,
+    long_after,
+    output_of,
+    python,
+    rediscover,
+    refresh_all,
+    refresh_one,
+    rows,
+    the_table,
+)
+
+OVERSIZED = "INSERT INTO wide VALUES (170141183460469231731687303715884105727)"
+
+
+# The request
+
+
+def test_no_fields_discover_every_connection(
+    db: RuntimeDB, shop: SourceFile, make_source: Callable[..., SourceFile]
+) -> None:
+    other = make_source("other", "CREATE TABLE t (i INTEGER)")
+    db.connect("other", other.url)
+    shop.run("CREATE TABLE new (i INTEGER)")
+    other.run("ALTER TABLE t ADD COLUMN j INTEGER")
+
+    result = rediscover(db, None)
+
+    assert result == DiscoveryResult(
+        connections_refreshed=2, tables_discovered=4, tables_added=1, tables_removed=0, tables_modified=1
+    )
+    assert not any(table.cached for table in db.tables())
+
+
+def test_one_connection_that_fails_stops_no_other(
+    db: RuntimeDB, shop: SourceFile, make_source: Callable[..., SourceFile]
+) -> None:
+    gone = make_source("gone", "CREATE TABLE t (i INTEGER)")
+    connection = db.connect("gone", gone.url)
+    gone.path.unlink()
+    shop.run("CREATE TABLE new (i INTEGER)")
+
+    result = rediscover(db, None)
+
+    assert (result.connections_refreshed, result.connections_failed, result.tables_added) == (1, 1, 1)
+    (error,) = result.errors
+    assert error["connection_id"] == connection.id
+    assert "gone" in error["error"]
+    assert [table.table_name for table in db.tables("gone")] == ["t"]
+
+
+def test_a_connection_alone_discovers_it(db: RuntimeDB, shop: SourceFile) -> None:
+    shop.run("DROP TABLE customers", "CREATE TABLE a (i INTEGER)", "CREATE TABLE b (i INTEGER)")
+
+    assert rediscover(db) == DiscoveryResult(
+        connections_refreshed=1, tables_discovered=3, tables_added=2, tables_removed=1
+    )
+    assert [table.table_name for table in db.tables("shop")] == ["a", "b", "orders"]
+
+
+def test_a_table_gets_a_version(db: RuntimeDB, shop: SourceFile) -> None:
+    result = refresh_one(db, "orders")
+
+    assert result.connection_id == db.connections()[0].id
+    assert (result.schema_name, result.table_name, result.rows_synced) == ("main", "orders", 100)
+    assert rows(db, "SELECT * FROM shop.main.orders ORDER BY id") == shop.run("SELECT * FROM orders ORDER BY id")
+    assert not the_table(db, "customers").cached
+
+
+def test_a_connection_with_data_refreshes_all_its_tables(db: RuntimeDB, shop: SourceFile) -> None:
+    result = refresh_all(db)
+
+    assert (result.tables_refreshed, result.tables_failed, result.total_rows) == (2, 0, 110)
+    assert result.errors == []
+    assert rows(db, "SELECT count(*) FROM shop.main.customers") == shop.run("SELECT count(*) FROM customers")
+
+
+def test_only_cached_leaves_out_tables_without_a_version(db: RuntimeDB, shop: SourceFile) -> None:
+    refresh_one(db, "orders")
+    shop.run("INSERT INTO orders VALUES (1000, 1)")
+
+    result = db.refresh(RefreshRequest("shop", data=True, include_uncached=False))
+
+    assert isinstance(result, ConnectionRefreshResult)
+    assert (result.tables_refreshed, result.total_rows) == (1, 101)
+    assert not the_table(db, "customers").cached
+
+
+@pytest.mark.usefixtures("shop")
+def test_a_connection_is_named_by_its_id_too(db: RuntimeDB) -> None:
+    identity = db.connections()[0].id
+    assert refresh_one(db, "orders", identity).rows_synced == 100
+
+
+@pytest.mark.usefixtures("shop")
+def test_what_is_unknown_is_refused_by_name(db: RuntimeDB) -> None:
+    with pytest.raises(ConnectionNotFoundError, match=r"^Connection 'x' not found$"):
+        db.refresh(RefreshRequest("x", data=True))
+    with pytest.raises(TableNotFoundError, match=r"^Table 'shop\.main\.nothing' not found"):
+        db.refresh(RefreshRequest("shop", "main", "nothing", data=True))
+
+
+@pytest.mark.usefixtures("shop")
+def test_a_meaningless_request_does_nothing(db: RuntimeDB, inside: Inside) -> None:
+    with pytest.raises(RequestError, match="data refresh with schema_name requires table_name"):
+        db.refresh(RefreshRequest("shop", "main", data=True))
+    assert inside.files() == inside.pending() == set()
+
+
+# Versions
+
+
+@pytest.mark.usefixtures("shop")
+def test_unchanged_content_keeps_the_version(db: RuntimeDB, inside: Inside) -> None:
+    refresh_one(db, "orders")
+    before = current(db, "orders")
+
+    refresh_one(db, "orders")
+
+    after = current(db, "orders")
+    assert (after.id, after.path) == (before.id, before.path)
+    assert after.checked_at > before.checked_at
+    assert inside.files() == {before.path}
+    assert inside.pending() == set()
+
+
+def test_the_order_of_rows_changes_nothing(db: RuntimeDB, shop: SourceFile) -> None:
+    refresh_one(db, "orders")
+    before = current(db, "orders")
+    shop.run("CREATE OR REPLACE TABLE orders AS SELECT * FROM orders ORDER BY id DESC")
+
+    refresh_one(db, "orders")
+
+    assert current(db, "orders").id == before.id
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE orders SET amount = 7 WHERE id = 5",
+        "INSERT INTO orders SELECT * FROM orders WHERE id = 5",
+        "UPDATE orders SET amount = NULL WHERE id = 5",
+        "DELETE FROM orders",
+        "ALTER TABLE orders RENAME amount TO price",
+        "ALTER TABLE orders ALTER id TYPE INTEGER",
+    ],
+)
+def test_changed_content_is_swapped_in_and_the_old_file_swept(
+    db: RuntimeDB, shop: SourceFile, inside: Inside, change: str
+) -> None:
+    refresh_one(db, "orders")
+    old = current(db, "orders")
+    shop.run(change)
+
+    refresh_one(db, "orders")
+
+    new = current(db, "orders")
+    assert rows(db, "FROM shop.main.orders ORDER BY 1") == shop.run("FROM orders ORDER BY 1")
+    assert inside.files() == {old.path, new.path}
+    assert inside.pending() == {old.path}
+    assert db.sweep().files_deleted == 1
+    assert inside.files() == inside.live() == {new.path}
+
+
+def test_a_replaced_file_stays_for_the_grace_period(
+    make_db: Callable[..., RuntimeDB], make_source: Callable[..., SourceFile]
+) -> None:
+    db = make_db(grace_period=60)
+    source = make_source("shop", "CREATE TABLE orders AS SELECT 1 AS id")
+    db.connect("shop", source.url)
+    refresh_one(db, "orders")
+    source.run("INSERT INTO orders VALUES (2)")
+    refresh_one(db, "orders")
+
+    assert db.sweep(utc_now() + timedelta(seconds=50)).files_deleted == 0
+    assert db.sweep(utc_now() + timedelta(seconds=61)).files_deleted == 1
+
+
+def test_an_empty_table_has_its_columns(db: RuntimeDB, make_source: Callable[..., SourceFile]) -> None:
+    db.connect("shop", make_source("shop", "CREATE TABLE empty (i INTEGER NOT NULL, t VARCHAR)").url)
+
+    assert refresh_one(db, "empty").rows_synced == 0
+
+    with db.query() as query:
+        relation = query.sql("SELECT * FROM shop.main.empty")
+        assert (relation.columns, relation.fetchall()) == (["i", "t"], [])
+    assert [column.nullable for column in current(db, "empty").columns] == [False, True]
+
+
+def test_columns_that_changed_are_named(db: RuntimeDB, shop: SourceFile) -> None:
+    refresh_all(db)
+    shop.run("ALTER TABLE orders ADD COLUMN day DATE", "ALTER TABLE orders ALTER id TYPE INTEGER")
+
+    (refreshed,) = db.refresh_tables("shop", [the_table(db, "orders")])
+
+    assert refreshed.schema_changes == ("id: BIGINT is now INTEGER", "day: new (DATE)")
+    assert refreshed.changed
+
+
+def test_schema_changes_in_words() -> None:
+    before = [Column("a", "INTEGER"), Column("b", "VARCHAR", source_type="INTERVAL"), Column("c", "DATE")]
+    after = [Column("c", "DATE", nullable=False), Column("b", "VARCHAR"), Column("d", "DATE")]
+    assert schema_changes(before, after) == (
+        "a: gone",
+        "c: DATE is now DATE NOT NULL",
+        "b: INTERVAL is now VARCHAR",
+        "d: new (DATE)",
+    )
+    assert schema_changes(before, before) == ()
+    assert schema_changes(before, before[::-1]) == ("the order of the columns",)
+
+
+@pytest.mark.usefixtures("shop")
+def test_progress_ends_with_every_table_done(db: RuntimeDB) -> None:
+    seen: list[RefreshProgress] = []
+    db.refresh(RefreshRequest("shop", data=True), progress=seen.append)
+    assert (seen[-1].tables_done, seen[-1].tables, seen[-1].rows, seen[-1].reading) == (2, 2, 110, ())
+
+
+# Failures
+
+
+def test_one_table_that_fails_stops_no_other_and_its_old_version_serves(
+    db: RuntimeDB, shop: SourceFile, inside: Inside
+) -> None:
+    shop.run("CREATE TABLE wide (n HUGEINT)", "INSERT INTO wide VALUES (1)")
+    rediscover(db)
+    refresh_all(db)
+    kept = current(db, "wide")
+    shop.run(OVERSIZED, "INSERT INTO orders VALUES (1000, 1)", "INSERT INTO customers VALUES (1000, 'x')")
+
+    result = refresh_all(db)
+
+    assert (result.tables_refreshed, result.tables_failed) == (2, 1)
+    (error,) = result.errors
+    assert (error["schema_name"], error["table_name"]) == ("main", "wide")
+    assert "shop.main.wide" in error["error"]
+    assert current(db, "wide") == kept
+    assert rows(db, "SELECT n FROM shop.main.wide") == [(1,)]
+    assert rows(db, "SELECT count(*) FROM shop.main.orders") == [(101,)]
+    db.sweep()
+    assert inside.files() == inside.live()
+    assert inside.pending() == set()
+
+
+def test_a_table_dropped_since_its_discovery_fails_with_what_to_do(db: RuntimeDB, shop: SourceFile) -> None:
+    refresh_all(db)
+    shop.run("DROP TABLE orders")
+
+    with pytest.raises(RefreshError, match=r"shop\.main\.orders: the source no longer has it.*runtimedb refresh shop"):
+        refresh_one(db, "orders")
+
+    assert rows(db, "SELECT count(*) FROM shop.main.orders") == [(100,)]
+
+
+@pytest.fixture
+def tiny_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 1 MB."""
+    disk = tmp_path / "tiny"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", disk], capture_output=True, check=False)
+    if mounted.returncode:
+        pytest.skip("this user may not mount a file system")
+    try:
+        yield disk
+    finally:
+        subprocess.run(["umount", disk], check=True)
+
+
+def test_a_full_disk_leaves_the_old_version_and_nothing_else(
+    make_db: Callable[..., RuntimeDB], make_source: Callable[..., SourceFile], tiny_disk: Path
+) -> None:
+    db = make_db(storage_url=f"file://{tiny_disk}/storage", grace_period=0)
+    source = make_source("shop", "CREATE TABLE orders AS SELECT 1 AS id")
+    db.connect("shop", source.url)
+    refresh_one(db, "orders")
+    source.run("INSERT INTO orders SELECT hash(range) % 1000000000 FROM range(2000000)")
+
+    with pytest.raises(RefreshError, match=r"shop\.main\.orders: .*[Nn]o space left on device"):
+        refresh_one(db, "orders")
+
+    assert rows(db, "SELECT * FROM shop.main.orders") == [(1,)]
+    inside = Inside.of(db)
+    assert inside.files() == inside.live()
+    assert inside.pending() == set()
+
+
+def test_a_file_that_grows_too_large_leaves_the_old_version_and_nothing_else(
+    db: RuntimeDB, shop: SourceFile, inside: Inside
+) -> None:
+    refresh_one(db, "orders")
+    kept = current(db, "orders")
+    shop.run("INSERT INTO orders SELECT range, hash(range) % 1000000000 FROM range(2000000)")
+    limited = """if True:
+        import resource, signal, sys
+        from runtimedb_dagster import RefreshRequest, RuntimeDB, Settings
+        from runtimedb_dagster.errors import RefreshError
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        with RuntimeDB(Settings(home=sys.argv[1])) as db:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, resource.RLIM_INFINITY))
+            try:
+                db.refresh(RefreshRequest("shop", "main", "orders", data=True))
+            except RefreshError as error:
+                print(error)
+    """
+
+    assert "shop.main.orders" in output_of(limited, db.settings.home)
+
+    assert current(db, "orders") == kept
+    assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] == resource.RLIM_INFINITY
+    assert inside.files() == inside.live() == {kept.path}
+    assert inside.pending() == set()
+
+
+# At once
+
+
+def test_eight_refreshes_of_one_table_at_once_leave_one_version(
+    db: RuntimeDB, shop: SourceFile, inside: Inside
+) -> None:
+    refresh_one(db, "orders")
+    shop.run("INSERT INTO orders VALUES (1000, 1)")
+
+    def refresh(_: int) -> int | None:
+        try:
+            return refresh_one(db, "orders").rows_synced
+        except SupersededError:
+            return None
+
+    with ThreadPoolExecutor(8) as pool:
+        outcomes = set(pool.map(refresh, range(8)))
+
+    assert outcomes <= {101, None}
+    assert rows(db, "SELECT count(*) FROM shop.main.orders") == [(101,)]
+    assert len(inside.live()) == 1
+    assert inside.files() == inside.live() | inside.pending()
+    assert db.verify() == []
+    db.sweep()
+    assert inside.files() == inside.live()
+
+
+def test_a_first_version_made_eight_times_at_once_is_one(db: RuntimeDB, shop: SourceFile, inside: Inside) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        futures = [pool.submit(refresh_one, db, "orders") for _ in range(8)]
+    errors = [error for future in futures if (error := future.exception())]
+
+    assert all(isinstance(error, SupersededError) for error in errors)
+    assert len(errors) < 8
+    assert rows(db, "SELECT count(*) FROM shop.main.orders") == shop.run("SELECT count(*) FROM orders")
+    db.sweep()
+    assert len(inside.live()) == 1
+    assert inside.files() == inside.live()
+    assert db.verify() == []
+
+
+REFRESH_IN_ANOTHER_PROCESS = """if True:
+    import sys
+    from runtimedb_dagster import RefreshRequest, RuntimeDB, Settings
+    with RuntimeDB(Settings(home=sys.argv[1], threads=1)) as db:
+        db.refresh(RefreshRequest("shop", "main", "endless", data=True))
+"""
+
+
+def test_a_killed_refresh_leaves_nothing_after_a_sweep_past_the_write_lease(
+    db: RuntimeDB, shop: SourceFile, inside: Inside
+) -> None:
+    shop.run(f"CREATE VIEW endless AS {ENDLESS}")
+    rediscover(db)
+    refresh_one(db, "orders")
+    process = python(REFRESH_IN_ANOTHER_PROCESS, db.settings.home)
+    try:
+        partial = inside.storage.root
+        await_that(
+            lambda: any(path.stat().st_size > 0 for path in partial.rglob("*.partial")), "the first bytes of a file"
+        )
+    finally:
+        process.kill()
+        process.communicate()
+
+    assert len(inside.files()) == 2
+    assert db.verify() == []
+    assert db.sweep().files_deleted == 0
+    assert len(inside.files()) == 2
+    assert db.sweep(long_after(db.settings)).files_deleted == 1
+    assert inside.files() == inside.live() == {current(db, "orders").path}
+    assert [path for path in inside.storage.root.rglob("endless")] == []
+    assert rows(db, "SELECT count(*) FROM shop.main.orders") == [(100,)]
+
+
+def test_ending_the_iteration_early_interrupts_the_readings(db: RuntimeDB, shop: SourceFile, inside: Inside) -> None:
+    shop.run(f"CREATE VIEW endless AS {ENDLESS}")
+    rediscover(db)
+    stopped = """if True:
+        import sys
+        from pathlib import Path
+        from runtimedb_dagster import RuntimeDB, Settings
+        with RuntimeDB(Settings(home=sys.argv[1], threads=1, parallel_refresh=2)) as db:
+            tables = [table for table in db.tables("shop") if table.table_name in ("endless", "orders")]
+            outcomes = db.refresh_tables("shop", tables)
+            print(next(outcomes).ref)
+            storage = Path(sys.argv[1]) / "storage"
+            while not any(path.stat().st_size > 0 for path in storage.rglob("*.partial")):
+                pass
+            outcomes.close()
+    """
+
+    assert output_of(stopped, db.settings.home, timeout=20) == "shop.main.orders\n"
+
+    assert inside.files() == inside.live() == {current(db, "orders").path}
+    assert inside.pending() == set()
+
+
+def test_ending_the_iteration_as_the_next_reading_begins_interrupts_it_too(
+    db: RuntimeDB, shop: SourceFile, inside: Inside
+) -> None:
+    shop.run(f"CREATE VIEW endless AS {ENDLESS}")
+    rediscover(db)
+    stopped = """if True:
+        import sys
+        from runtimedb_dagster import RuntimeDB, Settings
+        with RuntimeDB(Settings(home=sys.argv[1], threads=1, parallel_refresh=1)) as db:
+            tables = {table.table_name: table for table in db.tables("shop")}
+            outcomes = db.refresh_tables("shop", [tables["orders"], tables["endless"]])
+            print(next(outcomes).ref)
+            outcomes.close()
+    """
+
+    assert output_of(stopped, db.settings.home, timeout=20) == "shop.main.orders\n"
+
+    assert inside.files() == inside.live() == {current(db, "orders").path}
