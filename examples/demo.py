@@ -57,7 +57,7 @@ def main() -> None:
         materialize("--partition", "reference.airlines")
         due = db.deletions_due()
         dagster("job", "execute", "-m", MODULE, "-j", "deletion_sweep")
-        say(f"{due} replaced file swept, {len(db.verify())} findings by `runtimedb verify`")
+        say(f"replaced files swept: {due}; findings of `runtimedb verify`: {len(db.verify())}")
     console.print(
         f"\nDone in {perf_counter() - started:.0f} s. Next: [bold]make dev[/bold] for the UI with these runs, or"
     )

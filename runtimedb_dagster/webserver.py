@@ -57,9 +57,12 @@ def show_connection(url: str, sensor: str) -> list[str]:
     Raises:
         RequestError: the webserver can't be reached, has no such location, or can't reload it.
     """
-    names = [entry["name"] for entry in _locations(url) if _names(entry, "pipelines", MARKER_JOB)]
+    entries = _locations(url)
+    names = [entry["name"] for entry in entries if _names(entry, "pipelines", MARKER_JOB)]
     if not names:
-        raise RequestError(f"The webserver at {url} has no code location with RuntimeDB's definitions")
+        broken = [entry["name"] for entry in entries if "message" in (entry["locationOrLoadError"] or {})]
+        hint = f"; these failed to load: {', '.join(broken)}" if broken else ""
+        raise RequestError(f"The webserver at {url} has no code location with RuntimeDB's definitions{hint}")
     for name in names:
         _reload(url, name)
     shown = [entry["name"] for entry in _locations(url) if _names(entry, "sensors", sensor)]

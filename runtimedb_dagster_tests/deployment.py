@@ -37,6 +37,12 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def listening(port: int) -> bool:
+    """Whether somebody listens on a port."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
 @dataclass
 class Deployment:
     """A Dagster instance with the project's own dagster.yaml and workspace.yaml, in a directory of its own."""
@@ -207,13 +213,12 @@ def webserver(directory: Path, variables: dict[str, str], workspace: str = "work
 
 def answers(deployment: Deployment) -> bool:
     """Whether the webserver is up and has loaded its code location."""
+    query = "{ workspaceOrError { ... on Workspace { locationEntries { locationOrLoadError { __typename } } } } }"
     try:
-        entries = deployment.ask("{ workspaceOrError { ... on Workspace { locationEntries { name loadStatus } } } }")[
-            "workspaceOrError"
-        ]["locationEntries"]
+        entries = deployment.ask(query)["workspaceOrError"]["locationEntries"]
     except requests.RequestException:
         return False
-    return all(entry["loadStatus"] == "LOADED" for entry in entries)
+    return all(entry["locationOrLoadError"]["__typename"] == "RepositoryLocation" for entry in entries)
 
 
 @contextmanager

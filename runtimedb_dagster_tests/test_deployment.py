@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from runtimedb_dagster_tests.deployment import (
     environment,
     eventually,
     free_port,
+    listening,
     new_instance,
     process,
     webserver,
@@ -181,7 +183,10 @@ def test_connect_tells_whether_a_code_server_reloads(tmp_path: Path, kind: tuple
         "-p",
         str(port),
     )
-    with process(tmp_path, variables, *command), webserver(tmp_path, variables, "server.yaml") as deployment:
+    with ExitStack() as stack:
+        stack.enter_context(process(tmp_path, variables, *command))
+        eventually(lambda: listening(port))
+        deployment = stack.enter_context(webserver(tmp_path, variables, "server.yaml"))
         connected = deployment.runtimedb("connect", "shop", f"duckdb://{source}", "--webserver", deployment.url)
         assert (connected.returncode == 0) is reloads, connected.stderr
         assert "Connected 'shop': 1 tables discovered" in connected.stdout

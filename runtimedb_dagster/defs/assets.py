@@ -2,6 +2,7 @@
 
 # No `from __future__ import annotations`: Dagster reads the annotation of `context`.
 
+import warnings
 from collections.abc import Iterator, Sequence
 
 import dagster as dg
@@ -20,29 +21,27 @@ def build_asset(connection: Connection, settings: Settings) -> dg.AssetsDefiniti
     """The asset `runtimedb/<connection>`; materializing a partition refreshes that table's data."""
     key = asset_key(settings, connection.name)
 
-    # A run over many partitions records each table as it finishes: the output is optional and never yielded.
-    @dg.asset(
-        key=key,
-        partitions_def=partitions_def(settings, connection.name),
-        backfill_policy=dg.BackfillPolicy.single_run(),
-        output_required=False,
-        group_name=settings.asset_prefix,
-        kinds={connection.source_type, "parquet"},
-        description=(
-            f"The tables of `{connection.url}`, a partition each. Materializing one makes a new version of it, "
-            f"read as `{connection.name}.schema.table`."
-        ),
-        metadata={
-            "connection id": connection.id,
-            "url": connection.url,
-            "source type": connection.source_type,
-        },
-    )
     def tables(context: dg.AssetExecutionContext) -> Iterator[dg.Output[None]]:
         _materialize(context, key, connection.name, settings)
         yield from ()
 
-    return tables
+    with warnings.catch_warnings():
+        # `backfill_policy` has been called beta since 2023; a warning per connection at every load helps nobody.
+        warnings.simplefilter("ignore", dg.BetaWarning)
+        # A run over many partitions records each table as it finishes: the output is optional and never yielded.
+        return dg.asset(
+            key=key,
+            partitions_def=partitions_def(settings, connection.name),
+            backfill_policy=dg.BackfillPolicy.single_run(),
+            output_required=False,
+            group_name=settings.asset_prefix,
+            kinds={connection.source_type, "parquet"},
+            description=(
+                f"The tables of `{connection.url}`, a partition each. Materializing one makes a new version of it, "
+                f"read as `{connection.name}.schema.table`."
+            ),
+            metadata={"connection id": connection.id, "url": connection.url, "source type": connection.source_type},
+        )(tables)
 
 
 def _materialize(context: dg.AssetExecutionContext, key: dg.AssetKey, connection: str, settings: Settings) -> None:
