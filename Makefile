@@ -1,13 +1,13 @@
-# Everything is installed into .venv; nothing else on the machine is touched.
+# Everything is installed into .venv and kept in .runtimedb; nothing else on the machine is touched.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 export RUNTIMEDB_HOME ?= $(CURDIR)/.runtimedb
-export DAGSTER_HOME ?= $(CURDIR)
+export DAGSTER_HOME ?= $(RUNTIMEDB_HOME)/dagster
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 PORT ?= 3000
 
-.PHONY: demo dev test lint format clean help
+.PHONY: help demo dev instance test lint format clean
 
 help:
 	@echo "make demo    a real database, connected, materialized by Dagster, queried"
@@ -15,13 +15,10 @@ help:
 	@echo "make test    all tests"
 	@echo "make lint    ruff, mypy, import-linter"
 
-demo: $(VENV)/demo.stamp
-	@mkdir -p .runtimedb/dagster
+demo: $(VENV)/demo.stamp instance
 	@$(BIN)/python examples/demo.py
 
-dev: $(VENV)/demo.stamp
-	@mkdir -p .runtimedb/dagster
-	@$(BIN)/dagster instance migrate >/dev/null
+dev: $(VENV)/demo.stamp instance
 	$(BIN)/dagster dev -p $(PORT)
 
 test: $(VENV)/test.stamp
@@ -36,6 +33,12 @@ lint: $(VENV)/lint.stamp
 format: $(VENV)/lint.stamp
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+# Made once and by one process: several that open an empty instance at once break its database.
+instance: $(VENV)/demo.stamp
+	@mkdir -p "$(DAGSTER_HOME)"
+	@ln -sf "$(CURDIR)/dagster.yaml" "$(DAGSTER_HOME)/dagster.yaml"
+	@said=$$($(BIN)/dagster instance migrate 2>&1) || { echo "$$said"; exit 1; }
 
 clean:
 	rm -rf $(VENV) .runtimedb

@@ -166,7 +166,6 @@ def new_instance(directory: Path) -> None:
     """Lay out a Dagster home, and make its databases before several processes open them."""
     for name in ("dagster.yaml", "workspace.yaml"):
         shutil.copy(ROOT / name, directory)
-    (directory / ".runtimedb" / "dagster").mkdir(parents=True)
     subprocess.run(
         [str(BIN / "dagster"), "instance", "migrate"],
         cwd=directory, env=environment(directory), check=True, capture_output=True, timeout=120,

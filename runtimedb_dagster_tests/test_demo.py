@@ -64,9 +64,8 @@ def test_one_file_per_table_and_no_findings(demo: Path) -> None:
     assert len(files) == len(tables) == 7
 
 
-def test_the_runs_are_in_the_projects_instance(demo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(demo)  # dagster.yaml names its directory relative to this one
-    with DagsterInstance.from_config(str(demo)) as instance:
+def test_the_runs_are_in_the_projects_instance(demo: Path) -> None:
+    with DagsterInstance.from_config(str(demo / ".runtimedb" / "dagster")) as instance:
         runs = instance.get_runs()
     assert len(runs) == 6
     assert all(run.is_success for run in runs)

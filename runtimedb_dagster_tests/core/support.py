@@ -93,7 +93,7 @@ class Inside:
             row = duck.execute(f"COPY ({select}) TO '{local}' (FORMAT parquet, USE_TMP_FILE false)").fetchone()
         self.storage.finalize(reservation.path)
         version = replace(version_of(reservation), rows=row[0] if row else -1)
-        self.catalog.versions.swap(reservation, version, utc_now(), utc_now() + grace)
+        self.catalog.versions.swap(reservation, version, utc_now() + grace)
         return version
 
 

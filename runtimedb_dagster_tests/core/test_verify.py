@@ -1,0 +1,118 @@
+"""Verify: it finds what breaks an invariant, and nothing else."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from runtimedb_dagster import RuntimeDB
+from runtimedb_dagster.heartbeat import utc_now
+from runtimedb_dagster_tests.core.support import Inside, SourceFile, current, refresh_all, refresh_one, reserve, the_table
+
+
+@pytest.fixture
+def orders(db: RuntimeDB, shop: SourceFile, inside: Inside) -> Path:
+    """The file of the version of `orders`."""
+    assert shop.path.exists()
+    refresh_all(db)
+    return Path(inside.storage.location(current(db, "orders").path))
+
+
+def findings(db: RuntimeDB) -> list[tuple[str, str]]:
+    return [(finding.invariant, finding.subject) for finding in db.verify()]
+
+
+@pytest.mark.usefixtures("orders")
+def test_a_healthy_system_has_no_findings(db: RuntimeDB, shop: SourceFile) -> None:
+    assert db.verify() == []
+    shop.run("INSERT INTO orders VALUES (1000, 1)")
+    refresh_one(db, "orders")
+    assert db.pending_deletions() != []
+    assert db.verify() == []
+
+
+def test_an_empty_system_has_no_findings(db: RuntimeDB) -> None:
+    assert db.verify() == []
+
+
+@pytest.mark.parametrize("damage", ["truncated", "emptied", "gone", "junk"])
+def test_a_version_that_can_not_be_read_is_found(db: RuntimeDB, orders: Path, damage: str) -> None:
+    content = orders.read_bytes()
+    if damage == "gone":
+        orders.unlink()
+    else:
+        orders.write_bytes({"truncated": content[:-10], "emptied": b"", "junk": b"x" * len(content)}[damage])
+    assert findings(db) == [("I1", "shop.main.orders")]
+
+
+def test_a_version_with_another_number_of_rows_is_found(db: RuntimeDB, orders: Path) -> None:
+    orders.unlink()
+    with duckdb.connect() as duck:
+        duck.execute(f"COPY (SELECT 1 AS id) TO '{orders}' (FORMAT parquet)")
+    (finding,) = db.verify()
+    assert (finding.invariant, finding.subject) == ("I1", "shop.main.orders")
+    assert "holds 1 rows, the catalog says 100" in finding.message
+
+
+@pytest.mark.parametrize("name", ["orphan.parquet", "c/s/t/orphan.parquet", "c/s/t/orphan.parquet.partial"])
+@pytest.mark.usefixtures("orders")
+def test_an_orphan_is_found(db: RuntimeDB, inside: Inside, name: str) -> None:
+    orphan = inside.storage.root / name
+    orphan.parent.mkdir(parents=True, exist_ok=True)
+    orphan.write_text("whose?")
+    assert findings(db) == [("I2", name.removesuffix(".partial"))]
+    assert orphan.read_text() == "whose?"
+
+
+@pytest.mark.usefixtures("orders")
+def test_a_symlink_is_an_orphan(db: RuntimeDB, inside: Inside) -> None:
+    os.symlink("/", inside.storage.root / "link")
+    assert findings(db) == [("I2", "link")]
+
+
+def test_a_file_being_written_or_waiting_for_the_sweep_is_no_orphan(
+    db: RuntimeDB, orders: Path, inside: Inside
+) -> None:
+    reservation = reserve(inside.catalog, the_table(db, "orders"))
+    inside.storage.prepare(reservation.path)
+    db.purge("shop", "main", "orders")
+    assert orders.exists()
+    assert db.verify() == []
+
+
+@pytest.mark.usefixtures("orders")
+def test_a_current_version_whose_deletion_is_due_is_found(db: RuntimeDB, inside: Inside) -> None:
+    inside.schedule(current(db, "orders").path, utc_now() - timedelta(seconds=1))
+    assert findings(db) == [("I3", "shop.main.orders")]
+
+
+@pytest.mark.usefixtures("orders")
+def test_verifying_changes_nothing(db: RuntimeDB, inside: Inside) -> None:
+    inside.schedule("/etc/x", utc_now())
+    files, tables, pending = inside.files(), db.tables(), db.pending_deletions()
+    db.verify()
+    assert (inside.files(), db.tables(), db.pending_deletions()) == (files, tables, pending)
+
+
+@pytest.mark.usefixtures("orders")
+def test_a_finding_says_what_to_do(db: RuntimeDB, inside: Inside) -> None:
+    (inside.storage.root / "orphan").write_text("")
+    (finding,) = db.verify()
+    assert finding.to_dict() == {
+        "invariant": "I2",
+        "subject": "orphan",
+        "message": "no table points at this file and no deletion is pending; delete it by hand",
+    }
+
+
+def test_damage_in_two_tables_is_two_findings(
+    db: RuntimeDB, orders: Path, inside: Inside, make_db: Callable[..., RuntimeDB]
+) -> None:
+    orders.write_bytes(b"")
+    Path(inside.storage.location(current(db, "customers").path)).write_bytes(b"")
+    assert findings(make_db()) == [("I1", "shop.main.customers"), ("I1", "shop.main.orders")]
