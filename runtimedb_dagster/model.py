@@ -17,6 +17,7 @@ __all__ = [
     "Lease",
     "PendingDeletion",
     "Reservation",
+    "Slot",
     "Table",
     "TableRef",
     "Version",
@@ -217,6 +218,14 @@ class Lease:
 
     id: str
     sequence: int
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A place in the queue of those who read a connection, by ticket."""
+
+    ticket: int
+    connection_id: str
 
 
 @dataclass(frozen=True)

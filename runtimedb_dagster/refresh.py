@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import logging
+import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
+from queue import Empty, SimpleQueue
 
 from runtimedb_dagster import parquet
 from runtimedb_dagster.catalog import Catalog, new_id
 from runtimedb_dagster.config import Settings
 from runtimedb_dagster.errors import RefreshError, RuntimeDBError
 from runtimedb_dagster.heartbeat import renewed, utc_now
-from runtimedb_dagster.model import Column, Reservation, Table, TableRef, Version
+from runtimedb_dagster.model import Column, Connection, Reservation, Table, TableRef, Version
+from runtimedb_dagster.slots import turn
 from runtimedb_dagster.sources import Reading, Source
 from runtimedb_dagster.storage import Storage, version_path
 from runtimedb_dagster.sweep import Sweeper
 
-__all__ = ["Progress", "RefreshProgress", "Refreshed", "Refresher", "TableProgress"]
+__all__ = ["Note", "Progress", "RefreshProgress", "Refreshed", "Refresher", "TableProgress"]
 
 logger = logging.getLogger(__name__)
 
@@ -70,6 +74,38 @@ class RefreshProgress:
 Progress = Callable[[RefreshProgress], None]
 
 
+Note = Callable[[str], None]
+"""Is told what happens besides, in the thread that iterates."""
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What the workers of one request share."""
+
+    source: Source
+    connection: Connection
+    limit: int
+    tables: deque[Table]
+    cancelled: threading.Event = field(default_factory=threading.Event)
+    done: SimpleQueue[Refreshed | str] = field(default_factory=SimpleQueue)
+
+    def next_table(self) -> Table | None:
+        try:
+            return self.tables.popleft()
+        except IndexError:
+            return None
+
+    def next_done(self, workers: Sequence[Future[None]]) -> Refreshed | str | None:
+        """What came next, None for now; raises what ended a worker."""
+        try:
+            return self.done.get(timeout=PROGRESS_INTERVAL_SECONDS)
+        except Empty:
+            for worker in workers:
+                if worker.done():
+                    worker.result()
+            return None
+
+
 @dataclass
 class Refresher:
     """Makes new versions. The order of its steps is what makes it safe; see `one`."""
@@ -81,28 +117,44 @@ class Refresher:
     _readings: dict[TableRef, tuple[Reading, Table]] = field(default_factory=dict)
 
     def many(
-        self, source: Source, tables: Sequence[Table], parallel: int, progress: Progress | None = None
+        self,
+        source: Source,
+        connection: Connection,
+        tables: Sequence[Table],
+        limit: int,
+        progress: Progress | None = None,
+        note: Note = logger.info,
     ) -> Iterator[Refreshed]:
-        """Refresh tables, `parallel` at a time, and yield each as it is done, failed ones too.
+        """Refresh tables and yield each as it is done, failed ones too.
 
-        Ending the iteration early interrupts what is still being read.
+        At most `limit` tables of the connection are read at a time, by all processes together. Ending the iteration
+        early interrupts what is still being read.
         """
-        pool = ThreadPoolExecutor(parallel, thread_name_prefix="runtimedb-refresh")
-        finished: list[Refreshed] = []
-        try:
-            pending = {pool.submit(self._outcome, source, table) for table in tables}
-            while pending:
-                timeout = PROGRESS_INTERVAL_SECONDS if progress else None
-                done, pending = wait(pending, timeout=timeout, return_when=FIRST_COMPLETED)
-                for future in done:
-                    finished.append(future.result())
-                    yield finished[-1]
-                if progress:
-                    progress(self._progress(finished, len(tables)))
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
-            source.cancel()
-            pool.shutdown(wait=True)
+        work = _Work(source, connection, limit, deque(tables))
+        workers = min(limit, len(tables))
+        with ThreadPoolExecutor(max(workers, 1), thread_name_prefix="runtimedb-refresh") as pool:
+            futures = [pool.submit(self._work, work) for _ in range(workers)]
+            finished: list[Refreshed] = []
+            try:
+                while len(finished) < len(tables):
+                    done = work.next_done(futures)
+                    if isinstance(done, Refreshed):
+                        finished.append(done)
+                        yield done
+                    elif done:
+                        note(done)
+                    if progress:
+                        progress(self._progress(finished, len(tables)))
+            finally:
+                work.cancelled.set()
+                source.cancel()
+
+    def _work(self, work: _Work) -> None:
+        """One worker: take turns on the connection until no table is left."""
+        while work.tables and not work.cancelled.is_set():
+            with turn(self.catalog, work.connection, work.limit, work.cancelled, work.done.put) as held:
+                while not held.over and not work.cancelled.is_set() and (table := work.next_table()):
+                    work.done.put(self._outcome(work.source, table))
 
     def one(self, source: Source, table: Table) -> Refreshed:
         """Refresh one table.

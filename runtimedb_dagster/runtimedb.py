@@ -20,7 +20,7 @@ from runtimedb_dagster.errors import ConfigurationError, RequestError, RuntimeDB
 from runtimedb_dagster.heartbeat import renewed, utc_now
 from runtimedb_dagster.model import Connection, DiscoveryChanges, PendingDeletion, Table, Version
 from runtimedb_dagster.reader import Query, open_query
-from runtimedb_dagster.refresh import Progress, Refreshed, Refresher
+from runtimedb_dagster.refresh import Note, Progress, Refreshed, Refresher
 from runtimedb_dagster.request import (
     CheckResult,
     ConnectionRefreshResult,
@@ -32,7 +32,7 @@ from runtimedb_dagster.request import (
     SweepResult,
     TableRefreshResult,
 )
-from runtimedb_dagster.sources import Source, SourceUrl, open_source, validate
+from runtimedb_dagster.sources import Source, SourceUrl, open_source, parallel_refresh, validate
 from runtimedb_dagster.storage import open_storage
 from runtimedb_dagster.sweep import Sweeper
 from runtimedb_dagster.verify import Finding, verify
@@ -214,16 +214,28 @@ class RuntimeDB:
         return self._refresh_connection(connection, tables, progress)
 
     def refresh_tables(
-        self, connection: str, tables: Sequence[Table], *, progress: Progress | None = None
+        self,
+        connection: str,
+        tables: Sequence[Table],
+        *,
+        progress: Progress | None = None,
+        note: Note = logger.info,
     ) -> Iterator[Refreshed]:
         """Refresh any of a connection's tables and yield each as it is done, failed ones too.
+
+        Args:
+            connection: name or id.
+            tables: of this connection.
+            progress: is called a few times a second.
+            note: is told what happens besides, such as waiting for another refresh of the connection.
 
         Raises:
             ConnectionNotFoundError, SourceError: none was refreshed.
         """
         found = self._catalog.connections.get(connection)
+        limit = parallel_refresh(found.options, self.settings.parallel_refresh)
         with self._open(found) as source:
-            yield from self._refresher.many(source, tables, self.settings.parallel_refresh, progress)
+            yield from self._refresher.many(source, found, tables, limit, progress, note)
 
     def _discover(self, connection: Connection, *, confirm: bool = False) -> DiscoveryChanges:
         try:
@@ -280,11 +292,12 @@ class RuntimeDB:
         return open_query(self._catalog, self._storage, self.settings, self._fetch if fetch_missing else None)
 
     def _fetch(self, table: Table) -> Version:
-        with self._open(self._catalog.connections.get(table.connection_id)) as source:
-            version = self._refresher.one(source, table).version
-        if version is None:
+        (refreshed,) = self.refresh_tables(table.connection_id, [table])
+        if refreshed.error is not None:
+            raise refreshed.error
+        if refreshed.version is None:
             raise RuntimeError("a refresh that succeeds has a version")
-        return version
+        return refreshed.version
 
     # Upkeep
 

@@ -6,6 +6,7 @@ from runtimedb_dagster.catalog.connections import ConnectionCatalog
 from runtimedb_dagster.catalog.database import Database, new_id
 from runtimedb_dagster.catalog.deletions import DeletionCatalog
 from runtimedb_dagster.catalog.leases import LeaseCatalog
+from runtimedb_dagster.catalog.slots import SlotCatalog
 from runtimedb_dagster.catalog.tables import TableCatalog
 from runtimedb_dagster.catalog.versions import VersionCatalog
 
@@ -21,6 +22,7 @@ class Catalog:
         versions: reserve, swap, abandon, purge.
         deletions: pending deletions, for the sweep.
         leases: readers' snapshots.
+        slots: who reads a connection, and who waits.
     """
 
     def __init__(self, url: str) -> None:
@@ -31,6 +33,7 @@ class Catalog:
         self.versions = VersionCatalog(self._database)
         self.deletions = DeletionCatalog(self._database)
         self.leases = LeaseCatalog(self._database)
+        self.slots = SlotCatalog(self._database)
 
     def close(self) -> None:
         """Close the connections to the catalog's database."""

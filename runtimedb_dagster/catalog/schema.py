@@ -20,7 +20,17 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-__all__ = ["UtcTime", "clock", "connections", "leases", "metadata", "pending_deletions", "tables", "versions"]
+__all__ = [
+    "UtcTime",
+    "clock",
+    "connections",
+    "leases",
+    "metadata",
+    "pending_deletions",
+    "refresh_slots",
+    "tables",
+    "versions",
+]
 
 EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 MICROSECOND = timedelta(microseconds=1)
@@ -124,4 +134,14 @@ leases = Table(
     Column("id", String(32), primary_key=True),
     Column("sequence", BigInteger, nullable=False),
     Column("expires_at", UtcTime, nullable=False, index=True),
+)
+
+# A row per refresh that reads a connection or waits for its turn; the first ones in the queue read.
+refresh_slots = Table(
+    "refresh_slots",
+    metadata,
+    Column("ticket", BigInteger, primary_key=True, autoincrement=False),
+    Column("connection_id", String(32), nullable=False, index=True),
+    Column("owner", Text, nullable=False),
+    Column("expires_at", UtcTime, nullable=False),
 )

@@ -58,7 +58,7 @@ def _materialize(context: dg.AssetExecutionContext, key: dg.AssetKey, connection
     for message in failed:
         context.log.error(message)
     tables = [by_key[each] for each in keys if each in by_key]
-    for number, refreshed in enumerate(db.refresh_tables(connection, tables), start=1):
+    for number, refreshed in enumerate(db.refresh_tables(connection, tables, note=context.log.info), start=1):
         if refreshed.error is not None:
             failed.append(str(refreshed.error))
             context.log.error(str(refreshed.error))

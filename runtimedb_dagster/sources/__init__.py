@@ -44,7 +44,10 @@ class Source(Protocol):
 
 DIALECTS = {"duckdb": DuckDBFile}
 PLANNED = ("sqlite", "postgresql", "mysql")
-COMMON_OPTIONS = {"discovery_interval": "seconds between two discoveries by the sensor (default 300)"}
+COMMON_OPTIONS = {
+    "discovery_interval": "seconds between two discoveries by the sensor (default 300)",
+    "parallel_refresh": "how many of its tables are refreshed at a time, over all runs (default: the setting)",
+}
 DEFAULT_DISCOVERY_INTERVAL = 300
 
 
@@ -77,6 +80,7 @@ def validate(url: SourceUrl, options: Mapping[str, str]) -> None:
         if name not in known:
             raise ConfigurationError(f"The option '{name}' is unknown to '{url.scheme}'; known are: {', '.join(known)}")
     discovery_interval(options)
+    parallel_refresh(options, 1)
 
 
 def discovery_interval(options: Mapping[str, str]) -> int:
@@ -85,7 +89,20 @@ def discovery_interval(options: Mapping[str, str]) -> int:
     Raises:
         ConfigurationError: the option is not a whole number from 1 on.
     """
-    value = options.get("discovery_interval", str(DEFAULT_DISCOVERY_INTERVAL))
+    return _whole_number(options, "discovery_interval", DEFAULT_DISCOVERY_INTERVAL)
+
+
+def parallel_refresh(options: Mapping[str, str], default: int) -> int:
+    """How many tables of a connection are refreshed at a time.
+
+    Raises:
+        ConfigurationError: the option is not a whole number from 1 on.
+    """
+    return _whole_number(options, "parallel_refresh", default)
+
+
+def _whole_number(options: Mapping[str, str], name: str, default: int) -> int:
+    value = options.get(name, str(default))
     if not value.isdecimal() or int(value) < 1:
-        raise ConfigurationError(f"The option discovery_interval is a whole number of seconds from 1 on, not '{value}'")
+        raise ConfigurationError(f"The option {name} is a whole number from 1 on, not '{value}'")
     return int(value)

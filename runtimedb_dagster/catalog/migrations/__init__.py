@@ -10,7 +10,7 @@ from runtimedb_dagster.errors import CatalogError
 
 __all__ = ["HEAD", "migrate"]
 
-HEAD = "0003"
+HEAD = "0004"
 """The newest revision in `versions/`."""
 
 
