@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,11 @@ from sqlalchemy import make_url
 
 from runtimedb_dagster import __version__, terminal
 from runtimedb_dagster.config import Settings, sensor_name
-from runtimedb_dagster.errors import ConfigurationError, RuntimeDBError
-from runtimedb_dagster.request import ConnectionRefreshResult, DiscoveryResult, RefreshRequest
+from runtimedb_dagster.errors import ConfigurationError, RequestError, RuntimeDBError
+from runtimedb_dagster.refresh import RefreshProgress
+from runtimedb_dagster.request import RefreshRequest
 from runtimedb_dagster.runtimedb import RuntimeDB
-from runtimedb_dagster.webserver import show_connection
+from runtimedb_dagster.webserver import failure, follow, launch, show_connection
 
 __all__ = ["main"]
 
@@ -99,6 +101,21 @@ def connect(
 
 
 @cli.command()
+@click.argument("connection")
+@click.option("--option", "options", multiple=True, metavar="KEY=VALUE", help="Set an option; repeatable.")
+@click.option("--unset", multiple=True, metavar="KEY", help="Take an option back; repeatable.")
+@as_json_option
+@click.pass_obj
+def configure(
+    settings: Callable[[], Settings], connection: str, options: tuple[str, ...], unset: tuple[str, ...], as_json: bool
+) -> None:
+    """Change options of CONNECTION; Dagster shows it after its code location reloads."""
+    with _open(settings) as db:
+        changed = db.configure(connection, _pairs(options), unset)
+    terminal.show_connections([changed], as_json=as_json)
+
+
+@cli.command()
 @as_json_option
 @click.pass_obj
 def connections(settings: Callable[[], Settings], as_json: bool) -> None:
@@ -125,6 +142,7 @@ def tables(settings: Callable[[], Settings], connection: str | None, as_json: bo
 @click.argument("table_name", required=False)
 @click.option("--data", is_flag=True, help="Make new versions, instead of discovering tables.")
 @click.option("--only-cached", is_flag=True, help="Leave out tables that have no version yet.")
+@click.option("--webserver", metavar="URL", help="Launch it as a Dagster run through this dagster-webserver.")
 @confirm_option
 @as_json_option
 @click.pass_obj
@@ -135,16 +153,35 @@ def refresh(
     table_name: str | None,
     data: bool,
     only_cached: bool,
+    webserver: str | None,
     confirm: bool,
     as_json: bool,
 ) -> int:
     """Discover tables or, with --data, make new versions of CONNECTION's tables or of one."""
     request = RefreshRequest(connection, schema_name, table_name, data=data, include_uncached=not only_cached)
-    with _open(settings) as db, terminal.progress(connection or "all") as progress:
-        result = db.refresh(request, confirm=confirm, progress=progress)
+    with terminal.progress(connection or "all") as progress:
+        if webserver:
+            result = _refresh_remotely(webserver, request, confirm, progress)
+        else:
+            with _open(settings) as db:
+                result = db.refresh(request, confirm=confirm, progress=progress).to_dict()
     terminal.show_result(result, as_json=as_json)
-    failed = isinstance(result, ConnectionRefreshResult | DiscoveryResult) and bool(result.errors)
-    return 1 if failed else 0
+    return 1 if result.get("errors") else 0
+
+
+def _refresh_remotely(
+    url: str, request: RefreshRequest, confirm: bool, progress: terminal.Callback | None
+) -> dict[str, Any]:
+    """The result of a request that a Dagster run carries out."""
+    request.validate()
+    config = {name: value for name, value in asdict(request).items() if value is not None} | {"confirm": confirm}
+    run_id = launch(url, "refresh", config)
+    for state in follow(url, run_id):
+        if progress:
+            progress(RefreshProgress(state.tables, None, state.rows, ()))
+    if state.result is None:
+        raise RequestError(failure(url, run_id))
+    return state.result
 
 
 @cli.command()
@@ -166,7 +203,7 @@ def sweep(settings: Callable[[], Settings], as_json: bool) -> int:
     """Delete the files whose pending deletion is due."""
     with _open(settings) as db:
         result = db.sweep()
-    terminal.show_result(result, as_json=as_json)
+    terminal.show_result(result.to_dict(), as_json=as_json)
     return 1 if result.errors else 0
 
 
@@ -189,7 +226,7 @@ def check(settings: Callable[[], Settings], connection: str, as_json: bool) -> i
     """Ask whether CONNECTION's source answers, and how fast."""
     with _open(settings) as db:
         result = db.check(connection)
-    terminal.show_result(result, as_json=as_json)
+    terminal.show_result(result.to_dict(), as_json=as_json)
     return 0 if result.healthy else 1
 
 
@@ -212,7 +249,7 @@ def purge(
     with _open(settings) as db:
         terminal.ask(f"Forget the versions of {'.'.join(filter(None, (connection, schema_name, table_name)))}?", yes)
         result = db.purge(connection, schema_name, table_name)
-    terminal.show_result(result, as_json=as_json)
+    terminal.show_result(result.to_dict(), as_json=as_json)
 
 
 @cli.command()
@@ -225,7 +262,7 @@ def remove(settings: Callable[[], Settings], connection: str, yes: bool, as_json
     with _open(settings) as db:
         terminal.ask(f"Forget the connection {connection} with all its versions?", yes)
         result = db.remove(connection)
-    terminal.show_result(result, as_json=as_json)
+    terminal.show_result(result.to_dict(), as_json=as_json)
 
 
 def _pairs(options: tuple[str, ...]) -> dict[str, str]:

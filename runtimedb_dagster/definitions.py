@@ -9,6 +9,8 @@ import dagster as dg
 from runtimedb_dagster.config import Settings
 from runtimedb_dagster.defs.assets import build_asset
 from runtimedb_dagster.defs.database import database
+from runtimedb_dagster.defs.jobs import build_jobs
+from runtimedb_dagster.defs.schedules import build_schedule
 from runtimedb_dagster.defs.sensors import build_sensor
 from runtimedb_dagster.defs.sweep import build_sweep
 from runtimedb_dagster.errors import CatalogError
@@ -30,10 +32,14 @@ def build_definitions(settings: Settings | None = None) -> dg.Definitions:
     """
     settings = settings or Settings()
     connections, error = _connections(settings)
+    jobs = build_jobs(settings)
+    refresh_job = jobs[0]
+    schedules = [build_schedule(connection, settings, refresh_job) for connection in connections]
     return dg.Definitions(
         assets=[build_asset(connection, settings) for connection in connections],
-        sensors=[build_sensor(connection, settings) for connection in connections],
-        schedules=[build_sweep(settings)],
+        sensors=[build_sensor(connection, settings, refresh_job) for connection in connections],
+        schedules=[build_sweep(settings), *filter(None, schedules)],
+        jobs=jobs,
         metadata={"runtimedb/error": error} if error else {"runtimedb/connections": len(connections)},
     )
 

@@ -9,6 +9,7 @@ Each message names the connection, the table, what happened, and what to do::
     │   └── TableNotFoundError
     ├── CatalogError                the catalog can't be used
     ├── SourceError                 a remote database can't be reached or read
+    │   └── SourceUnavailableError  it is away or locked now; trying again may help
     ├── DiscoveryError              what a source shows can't be recorded
     │   └── DiscoveryRefusedError   it would remove too much; the caller may confirm it
     ├── RefreshError                a table has no new version
@@ -37,6 +38,7 @@ __all__ = [
     "ReservationLostError",
     "RuntimeDBError",
     "SourceError",
+    "SourceUnavailableError",
     "StorageError",
     "SupersededError",
     "TableNotCachedError",
@@ -78,6 +80,10 @@ class CatalogError(RuntimeDBError):
 
 class SourceError(RuntimeDBError):
     """A remote database can't be opened, listed or read."""
+
+
+class SourceUnavailableError(SourceError):
+    """A remote database is away or locked at the moment; trying again may help."""
 
 
 class DiscoveryError(RuntimeDBError):

@@ -18,12 +18,22 @@ from runtimedb_dagster.config import Settings
 from runtimedb_dagster.errors import RefreshError, RuntimeDBError
 from runtimedb_dagster.heartbeat import renewed, utc_now
 from runtimedb_dagster.model import Column, Connection, Reservation, Table, TableRef, Version
+from runtimedb_dagster.request import ConnectionRefreshResult, TableRefreshResult
 from runtimedb_dagster.slots import turn
 from runtimedb_dagster.sources import Reading, Source
 from runtimedb_dagster.storage import Storage, version_path
 from runtimedb_dagster.sweep import Sweeper
 
-__all__ = ["Note", "Progress", "RefreshProgress", "Refreshed", "Refresher", "TableProgress"]
+__all__ = [
+    "Note",
+    "Progress",
+    "RefreshProgress",
+    "Refreshed",
+    "Refresher",
+    "TableProgress",
+    "connection_result",
+    "table_result",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -66,7 +76,7 @@ class RefreshProgress:
     """How far a refresh of many tables is; `rows` counts those of finished tables and of those being read."""
 
     tables_done: int
-    tables: int
+    tables: int | None
     rows: int
     reading: tuple[TableProgress, ...]
 
@@ -239,6 +249,39 @@ class Refresher:
         reading = tuple(_table_progress(each, table) for each, table in list(self._readings.values()))
         rows = sum(each.version.rows for each in finished if each.version and not each.error)
         return RefreshProgress(len(finished), tables, rows + sum(each.rows or 0 for each in reading), reading)
+
+
+def connection_result(connection_id: str, outcomes: Sequence[Refreshed], duration_ms: int) -> ConnectionRefreshResult:
+    """The contract's result of refreshing a connection."""
+    good = [outcome for outcome in outcomes if outcome.error is None]
+    return ConnectionRefreshResult(
+        connection_id=connection_id,
+        tables_refreshed=len(good),
+        tables_failed=len(outcomes) - len(good),
+        total_rows=sum(map(_rows, good)),
+        duration_ms=duration_ms,
+        errors=[
+            {"schema_name": o.ref.schema_name, "table_name": o.ref.table_name, "error": str(o.error)}
+            for o in outcomes
+            if o.error is not None
+        ],
+    )
+
+
+def table_result(connection_id: str, outcome: Refreshed) -> TableRefreshResult:
+    """The contract's result of refreshing one table.
+
+    Raises:
+        RuntimeDBError: what it failed with.
+    """
+    if outcome.error is not None:
+        raise outcome.error
+    ref = outcome.ref
+    return TableRefreshResult(connection_id, ref.schema_name, ref.table_name, _rows(outcome), outcome.duration_ms)
+
+
+def _rows(outcome: Refreshed) -> int:
+    return outcome.version.rows if outcome.version else 0
 
 
 def schema_changes(before: Sequence[Column], after: Sequence[Column]) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 from time import perf_counter
@@ -20,19 +20,17 @@ from runtimedb_dagster.errors import ConfigurationError, RequestError, RuntimeDB
 from runtimedb_dagster.heartbeat import renewed, utc_now
 from runtimedb_dagster.model import Connection, DiscoveryChanges, PendingDeletion, Table, Version
 from runtimedb_dagster.reader import Query, open_query
-from runtimedb_dagster.refresh import Note, Progress, Refreshed, Refresher
+from runtimedb_dagster.refresh import Note, Progress, Refreshed, Refresher, connection_result, table_result
 from runtimedb_dagster.request import (
     CheckResult,
-    ConnectionRefreshResult,
     DiscoveryResult,
     PurgeResult,
     RefreshRequest,
     RefreshResult,
     RemoveResult,
     SweepResult,
-    TableRefreshResult,
 )
-from runtimedb_dagster.sources import Source, SourceUrl, open_source, parallel_refresh, validate
+from runtimedb_dagster.sources import ConnectionOptions, Source, SourceUrl, open_source, validate
 from runtimedb_dagster.storage import open_storage
 from runtimedb_dagster.sweep import Sweeper
 from runtimedb_dagster.verify import Finding, verify
@@ -118,6 +116,24 @@ class RuntimeDB:
             ) from error
         return self._catalog.connections.get(connection.id)
 
+    def configure(self, connection: str, options: Mapping[str, Any], unset: Iterable[str] = ()) -> Connection:
+        """Change some of a connection's options; Dagster shows it after its code location reloads.
+
+        Args:
+            connection: name or id.
+            options: to set; the others stay as they are.
+            unset: names of options to take back.
+
+        Raises:
+            ConnectionNotFoundError, ConfigurationError: nothing was changed.
+        """
+        found, taken_back = self._catalog.connections.get(connection), set(unset)
+        given = {name: value for name, value in found.options.items() if name not in taken_back}
+        given |= {name: str(value) for name, value in options.items()}
+        validate(SourceUrl.parse(found.url), given)
+        self._catalog.connections.set_options(found, given)
+        return self._catalog.connections.get(found.id)
+
     def connections(self) -> list[Connection]:
         """All connections, by name."""
         return self._catalog.connections.list()
@@ -202,16 +218,29 @@ class RuntimeDB:
             RefreshError: the one table could not be refreshed.
         """
         request.validate()
-        if request.connection is None:
-            return self._discover_all(confirm=confirm)
-        connection = self._catalog.connections.get(request.connection)
         if not request.data:
-            return self.discover(connection.id, confirm=confirm)
+            return self._discover_request(request, confirm=confirm)
+        connection, tables = self.plan(request)
+        started = perf_counter()
+        outcomes = list(self.refresh_tables(connection.id, tables, progress=progress))
+        if request.table_name:
+            return table_result(connection.id, outcomes[0])
+        return connection_result(connection.id, outcomes, round((perf_counter() - started) * 1000))
+
+    def plan(self, request: RefreshRequest) -> tuple[Connection, list[Table]]:
+        """The connection and the tables whose data a request refreshes.
+
+        Raises:
+            RequestError: the request has no meaning, is none for data, or names what is not there.
+        """
+        request.validate()
+        if not request.data or request.connection is None:
+            raise RequestError("only a data refresh of a connection has a plan")
+        connection = self._catalog.connections.get(request.connection)
         if request.schema_name and request.table_name:
-            table = self._catalog.tables.get(connection, request.schema_name, request.table_name)
-            return self._refresh_one(connection, table, progress)
-        tables = [t for t in self._catalog.tables.list(connection) if t.cached or request.include_uncached]
-        return self._refresh_connection(connection, tables, progress)
+            return connection, [self._catalog.tables.get(connection, request.schema_name, request.table_name)]
+        tables = self._catalog.tables.list(connection)
+        return connection, [table for table in tables if table.cached or request.include_uncached]
 
     def refresh_tables(
         self,
@@ -233,7 +262,7 @@ class RuntimeDB:
             ConnectionNotFoundError, SourceError: none was refreshed.
         """
         found = self._catalog.connections.get(connection)
-        limit = parallel_refresh(found.options, self.settings.parallel_refresh)
+        limit = ConnectionOptions.of(found.options).parallel_refresh or self.settings.parallel_refresh
         with self._open(found) as source:
             yield from self._refresher.many(source, found, tables, limit, progress, note)
 
@@ -245,6 +274,11 @@ class RuntimeDB:
             self._discoverer.record_failure(connection, error)
             raise
 
+    def _discover_request(self, request: RefreshRequest, *, confirm: bool) -> DiscoveryResult:
+        if request.connection is not None:
+            return self.discover(request.connection, confirm=confirm)
+        return self._discover_all(confirm=confirm)
+
     def _discover_all(self, *, confirm: bool) -> DiscoveryResult:
         changes, errors = [], []
         for connection in self._catalog.connections.list():
@@ -253,33 +287,6 @@ class RuntimeDB:
             except RuntimeDBError as error:
                 errors.append({"connection_id": connection.id, "error": str(error)})
         return _discovery_result(changes, errors)
-
-    def _refresh_one(self, connection: Connection, table: Table, progress: Progress | None) -> TableRefreshResult:
-        (refreshed,) = self.refresh_tables(connection.id, [table], progress=progress)
-        if refreshed.error is not None:
-            raise refreshed.error
-        return TableRefreshResult(
-            connection.id, table.schema_name, table.table_name, _rows(refreshed), refreshed.duration_ms
-        )
-
-    def _refresh_connection(
-        self, connection: Connection, tables: Sequence[Table], progress: Progress | None
-    ) -> ConnectionRefreshResult:
-        started = perf_counter()
-        outcomes = list(self.refresh_tables(connection.id, tables, progress=progress))
-        good = [outcome for outcome in outcomes if outcome.error is None]
-        return ConnectionRefreshResult(
-            connection_id=connection.id,
-            tables_refreshed=len(good),
-            tables_failed=len(outcomes) - len(good),
-            total_rows=sum(map(_rows, good)),
-            duration_ms=round((perf_counter() - started) * 1000),
-            errors=[
-                {"schema_name": o.ref.schema_name, "table_name": o.ref.table_name, "error": str(o.error)}
-                for o in outcomes
-                if o.error is not None
-            ],
-        )
 
     # Reading
 
@@ -338,10 +345,6 @@ class RuntimeDB:
                 f"The connection name '{name}' can't be used: it is a letter, then letters, digits or _, up to 63, "
                 f"and none of {', '.join(sorted(RESERVED_NAMES))}"
             )
-
-
-def _rows(refreshed: Refreshed) -> int:
-    return refreshed.version.rows if refreshed.version else 0
 
 
 def _discovery_result(changes: Sequence[DiscoveryChanges], errors: list[dict[str, str]]) -> DiscoveryResult:

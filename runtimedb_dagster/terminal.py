@@ -24,6 +24,7 @@ from runtimedb_dagster.refresh import RefreshProgress
 from runtimedb_dagster.verify import Finding
 
 __all__ = [
+    "Callback",
     "ask",
     "complain",
     "connection_dict",
@@ -67,9 +68,8 @@ def _as_text(value: Any) -> str:
     return value.isoformat() if isinstance(value, date) else str(value)
 
 
-def show_result(result: Any, *, as_json: bool) -> None:
+def show_result(fields: dict[str, Any], *, as_json: bool) -> None:
     """A result of the contract; its lists, a line each."""
-    fields = result.to_dict()
     if as_json:
         print_json(fields)
         return

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from time import sleep
 from typing import Any
 
 import requests
 
 from runtimedb_dagster.errors import RequestError
 
-__all__ = ["show_connection"]
+__all__ = ["RunState", "failure", "follow", "launch", "show_connection"]
 
 TIMEOUT_SECONDS = 120
+POLL_SECONDS = 1
 MARKER_JOB = "deletion_sweep"
 
 LOCATIONS = """
@@ -20,12 +25,54 @@ query {
       locationEntries {
         name
         locationOrLoadError {
-          ... on RepositoryLocation { repositories { pipelines { name } sensors { name } } }
+          ... on RepositoryLocation { repositories { name pipelines { name } sensors { name } } }
           ... on PythonError { message }
         }
       }
     }
     ... on PythonError { message }
+  }
+}
+"""
+
+LAUNCH = """
+mutation ($params: ExecutionParams!) {
+  launchRun(executionParams: $params) {
+    ... on LaunchRunSuccess { run { runId } }
+    ... on RunConfigValidationInvalid { errors { message } }
+    ... on PythonError { message }
+    ... on PipelineNotFoundError { message }
+    ... on UnauthorizedError { message }
+  }
+}
+"""
+
+RUN = """
+query ($id: ID!) {
+  runOrError(runId: $id) {
+    ... on Run {
+      status
+      stepStats {
+        status
+        expectationResults { label metadataEntries { ... on JsonMetadataEntry { jsonString } } }
+      }
+      assetMaterializations { metadataEntries { label ... on IntMetadataEntry { intValue } } }
+    }
+    ... on PythonError { message }
+    ... on RunNotFoundError { message }
+  }
+}
+"""
+
+FAILURES = """
+query ($id: ID!, $cursor: String) {
+  logsForRun(runId: $id, afterCursor: $cursor) {
+    ... on EventConnection {
+      cursor hasMore
+      events { ... on ExecutionStepFailureEvent { error { message } } ... on RunFailureEvent { message } }
+    }
+    ... on PythonError { message }
+    ... on RunNotFoundError { message }
   }
 }
 """
@@ -74,6 +121,101 @@ def show_connection(url: str, sensor: str) -> list[str]:
             "it reads another catalog"
         )
     return shown
+
+
+@dataclass(frozen=True)
+class RunState:
+    """How far a run is; `result` is the contract's once there is one."""
+
+    status: str
+    tables: int
+    rows: int
+    result: dict[str, Any] | None
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more will happen."""
+        return self.status in ("SUCCESS", "FAILURE", "CANCELED")
+
+
+def launch(url: str, job: str, config: dict[str, Any]) -> str:
+    """Launch one of RuntimeDB's jobs.
+
+    Args:
+        url: of the webserver.
+        job: `refresh`, `connect`, `purge`, `remove` or `deletion_sweep`.
+        config: of its one op.
+
+    Returns:
+        The run's id.
+
+    Raises:
+        RequestError: the webserver can't be reached, or refuses.
+    """
+    for entry in _locations(url):
+        for repository in (entry["locationOrLoadError"] or {}).get("repositories", []):
+            if {MARKER_JOB, job} <= {each["name"] for each in repository["pipelines"]}:
+                return _launch(url, entry["name"], repository["name"], job, config)
+    raise RequestError(f"The webserver at {url} has no code location with RuntimeDB's definitions")
+
+
+def _launch(url: str, location: str, repository: str, job: str, config: dict[str, Any]) -> str:
+    selector = {"repositoryLocationName": location, "repositoryName": repository, "pipelineName": job}
+    params = {"selector": selector, "runConfigData": {"ops": {f"runtimedb_{job}": {"config": config}}}}
+    answer = _ask(url, LAUNCH, {"params": params})["launchRun"]
+    if "run" not in answer:
+        told = answer.get("message") or "; ".join(error["message"] for error in answer.get("errors", []))
+        raise RequestError(f"The webserver at {url} refuses the run: {told}")
+    return str(answer["run"]["runId"])
+
+
+def follow(url: str, run_id: str) -> Iterator[RunState]:
+    """The states of a run, one a second, until it has ended.
+
+    Raises:
+        RequestError: the webserver can't be reached any more; the run goes on.
+    """
+    while True:
+        state = _state(url, run_id)
+        yield state
+        if state.ended:
+            return
+        sleep(POLL_SECONDS)
+
+
+def failure(url: str, run_id: str) -> str:
+    """Why a run failed, as its first failed step says it."""
+    cursor: str | None = None
+    while True:
+        page = _ask(url, FAILURES, {"id": run_id, "cursor": cursor})["logsForRun"]
+        for event in page.get("events", []):
+            if event.get("error"):
+                return str(event["error"]["message"]).partition("Failure: ")[2].strip() or str(
+                    event["error"]["message"]
+                )
+        if not page.get("hasMore"):
+            return f"the run {run_id} failed; its page at {url}/runs/{run_id} says why"
+        cursor = page["cursor"]
+
+
+def _state(url: str, run_id: str) -> RunState:
+    run = _ask(url, RUN, {"id": run_id})["runOrError"]
+    if "message" in run:
+        raise RequestError(f"The webserver at {url} can't show the run {run_id}: {run['message']}")
+    results = [
+        json.loads(metadata["jsonString"])
+        for step in run["stepStats"]
+        for expectation in step["expectationResults"]
+        if expectation["label"] == "result"
+        for metadata in expectation["metadataEntries"]
+    ]
+    rows = [
+        metadata["intValue"]
+        for event in run["assetMaterializations"]
+        for metadata in event["metadataEntries"]
+        if metadata["label"] == "dagster/partition_row_count"
+    ]
+    return RunState(run["status"], len(rows), sum(rows), results[0] if results else None)
 
 
 def _reload(url: str, name: str) -> None:

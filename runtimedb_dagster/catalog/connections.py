@@ -82,6 +82,13 @@ class ConnectionCatalog:
         with self._database.read() as tx:
             return [_connection(row) for row in tx.execute(select(schema.connections).order_by("name"))]
 
+    def set_options(self, connection: Connection, options: dict[str, str]) -> None:
+        """Replace a connection's options."""
+        with self._database.write() as tx:
+            tx.execute(
+                update(schema.connections).where(schema.connections.c.id == connection.id).values(options=options)
+            )
+
     def begin_discovery(self) -> int:
         """A generation number, to be taken before the source is asked."""
         with self._database.write() as tx:

@@ -3,16 +3,17 @@
 # No `from __future__ import annotations`: Dagster reads the annotation of `context`.
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import dagster as dg
 
 from runtimedb_dagster.config import Settings
 from runtimedb_dagster.defs.database import database
-from runtimedb_dagster.defs.events import materialization
+from runtimedb_dagster.defs.events import record, summary
+from runtimedb_dagster.defs.failures import as_failures
 from runtimedb_dagster.defs.names import asset_key, partitions_def
 from runtimedb_dagster.model import Connection
-from runtimedb_dagster.refresh import Refreshed
+from runtimedb_dagster.sources import ConnectionOptions
 
 __all__ = ["build_asset"]
 
@@ -20,9 +21,11 @@ __all__ = ["build_asset"]
 def build_asset(connection: Connection, settings: Settings) -> dg.AssetsDefinition:
     """The asset `runtimedb/<connection>`; materializing a partition refreshes that table's data."""
     key = asset_key(settings, connection.name)
+    max_age = ConnectionOptions.of(connection.options).max_age
 
     def tables(context: dg.AssetExecutionContext) -> Iterator[dg.Output[None]]:
-        _materialize(context, key, connection.name, settings)
+        with as_failures(retry=True):
+            _materialize(context, key, connection.name, settings)
         yield from ()
 
     with warnings.catch_warnings():
@@ -33,6 +36,7 @@ def build_asset(connection: Connection, settings: Settings) -> dg.AssetsDefiniti
             key=key,
             partitions_def=partitions_def(settings, connection.name),
             backfill_policy=dg.BackfillPolicy.single_run(),
+            freshness_policy=dg.FreshnessPolicy.time_window(fail_window=max_age) if max_age else None,
             output_required=False,
             group_name=settings.asset_prefix,
             kinds={connection.source_type, "parquet"},
@@ -58,23 +62,7 @@ def _materialize(context: dg.AssetExecutionContext, key: dg.AssetKey, connection
     for message in failed:
         context.log.error(message)
     tables = [by_key[each] for each in keys if each in by_key]
-    for number, refreshed in enumerate(db.refresh_tables(connection, tables, note=context.log.info), start=1):
-        if refreshed.error is not None:
-            failed.append(str(refreshed.error))
-            context.log.error(str(refreshed.error))
-        else:
-            context.log_event(materialization(key, refreshed))
-            context.log.info("%s (%s of %s)", _told(refreshed), number, len(tables))
+    outcomes = record(context, key, db.refresh_tables(connection, tables, note=context.log.info), len(tables))
+    failed += [str(outcome.error) for outcome in outcomes if outcome.error is not None]
     if failed:
-        raise dg.Failure(_summary(connection, failed, len(keys)), metadata={"failed": "\n".join(failed)})
-
-
-def _told(refreshed: Refreshed) -> str:
-    rows = refreshed.version.rows if refreshed.version else 0
-    what = "rows" if refreshed.changed else "rows, unchanged,"
-    return f"{refreshed.ref}: {rows:,} {what} in {refreshed.duration_ms:,} ms"
-
-
-def _summary(connection: str, failed: Sequence[str], total: int) -> str:
-    shown = "\n".join(failed[:20]) + ("" if len(failed) <= 20 else f"\n… and {len(failed) - 20} more")  # noqa: PLR2004
-    return f"Connection '{connection}': {len(failed)} of {total} tables have no new version:\n{shown}"
+        raise dg.Failure(summary(connection, failed, len(keys)), metadata={"failed": "\n".join(failed)})

@@ -1,50 +1,117 @@
-"""What Dagster is told about a refreshed table."""
+"""What Dagster is told about tables: planned, materialized, failed.
 
-from __future__ import annotations
+An asset's own run plans its partitions; a job's op has to do it. The calls for that are not all public, so they are in
+this file alone, and `test_events.py` is what a Dagster upgrade breaks first.
+"""
 
+# No `from __future__ import annotations`: Dagster reads the annotation of `context`.
+
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
+from dagster._core.definitions.events import (
+    AssetMaterializationFailure,
+    AssetMaterializationFailureReason,
+    AssetMaterializationFailureType,
+)
+from dagster._core.events import AssetMaterializationPlannedData, DagsterEvent
 
-from runtimedb_dagster.model import Column, Version
+from runtimedb_dagster.model import Column, Table, Version
 from runtimedb_dagster.refresh import Refreshed
 
-__all__ = ["materialization"]
+__all__ = ["Context", "plan", "record", "summary"]
+
+Context = dg.OpExecutionContext | dg.AssetExecutionContext
 
 DATA_VERSION_TAG = "dagster/data_version"
+SHOWN_FAILURES = 20
 
 
-def materialization(key: dg.AssetKey, refreshed: Refreshed) -> dg.AssetMaterialization:
+def plan(context: dg.OpExecutionContext, key: dg.AssetKey, tables: Sequence[Table]) -> None:
+    """Announce that this run materializes tables, so that those it does not come out failed."""
+    for table in tables:
+        planned = AssetMaterializationPlannedData(key, partition=table.ref.partition_key)
+        event = DagsterEvent.build_asset_materialization_planned_event(context.job_name, _step(context), planned)
+        context.instance.report_dagster_event(event, context.run_id)
+
+
+def record(context: Context, key: dg.AssetKey, outcomes: Iterable[Refreshed], total: int) -> list[Refreshed]:
+    """Tell Dagster of each table as it is done; returns them all."""
+    finished = []
+    for outcome in outcomes:
+        finished.append(outcome)
+        if outcome.error is None:
+            context.log_event(_materialization(key, outcome))
+            context.log.info("%s (%s of %s)", _told(outcome), len(finished), total)
+        else:
+            _record_failure(context, key, outcome)
+            context.log.error("%s (%s of %s)", outcome.error, len(finished), total)
+    return finished
+
+
+def summary(connection: str, failures: Sequence[str], total: int) -> str:
+    """Which tables have no new version, and why."""
+    lines = [f"Connection '{connection}': {len(failures)} of {total} tables have no new version:"]
+    lines += failures[:SHOWN_FAILURES]
+    if len(failures) > SHOWN_FAILURES:
+        lines.append(f"… and {len(failures) - SHOWN_FAILURES} more")
+    return "\n".join(lines)
+
+
+def _record_failure(context: Context, key: dg.AssetKey, outcome: Refreshed) -> None:
+    failure = AssetMaterializationFailure(
+        asset_key=key,
+        partition=outcome.ref.partition_key,
+        failure_type=AssetMaterializationFailureType.FAILED,
+        reason=AssetMaterializationFailureReason.FAILED_TO_MATERIALIZE,
+        description=str(outcome.error),
+        metadata={
+            "table": str(outcome.ref),
+            "error": str(outcome.error),
+            "duration (s)": outcome.duration_ms / 1000,
+            "still serving": outcome.version.id if outcome.version else "nothing",
+        },
+    )
+    event = DagsterEvent.build_asset_failed_to_materialize_event(context.job_name, _step(context), failure)
+    context.instance.report_dagster_event(event, context.run_id)
+
+
+def _step(context: Context) -> str:
+    return str(context.get_step_execution_context().step.key)
+
+
+def _materialization(key: dg.AssetKey, outcome: Refreshed) -> dg.AssetMaterialization:
     """The materialization of one table's partition; an unchanged table keeps its data version."""
-    version = refreshed.version
+    version = outcome.version
     if version is None:
-        raise ValueError(f"{refreshed.ref} has no version to tell of")
+        raise ValueError(f"{outcome.ref} has no version to tell of")
     return dg.AssetMaterialization(
         asset_key=key,
-        partition=refreshed.ref.partition_key,
-        description=f"{refreshed.ref}: {version.rows:,} rows" + ("" if refreshed.changed else ", unchanged"),
-        metadata=_metadata(refreshed, version),
+        partition=outcome.ref.partition_key,
+        description=f"{outcome.ref}: {version.rows:,} rows" + ("" if outcome.changed else ", unchanged"),
+        metadata=_metadata(outcome, version),
         tags={DATA_VERSION_TAG: version.fingerprint},
     )
 
 
-def _metadata(refreshed: Refreshed, version: Version) -> dict[str, Any]:
-    seconds = refreshed.duration_ms / 1000
+def _metadata(outcome: Refreshed, version: Version) -> dict[str, Any]:
+    seconds = outcome.duration_ms / 1000
     metadata: dict[str, Any] = {
         "dagster/partition_row_count": version.rows,
-        "dagster/uri": Path(refreshed.location).as_uri(),
+        "dagster/uri": Path(outcome.location).as_uri(),
         "dagster/column_schema": dg.TableSchema(columns=[_column(column) for column in version.columns]),
-        "table": str(refreshed.ref),
-        "changed": refreshed.changed,
+        "table": str(outcome.ref),
+        "changed": outcome.changed,
         "bytes": version.bytes,
         "duration (s)": seconds,
         "rows per second": round(version.rows / max(seconds, 0.001)),
         "version": version.id,
-        "schema changes": "; ".join(refreshed.schema_changes) or "none",
+        "schema changes": "; ".join(outcome.schema_changes) or "none",
     }
-    if refreshed.replaced:
-        metadata["replaced version"] = refreshed.replaced
+    if outcome.replaced:
+        metadata["replaced version"] = outcome.replaced
     declared = {column.name: column.declared for column in version.columns if column.declared}
     return metadata | ({"declared": declared} if declared else {})
 
@@ -56,3 +123,9 @@ def _column(column: Column) -> dg.TableColumn:
         description=column.declared or column.comment,
         constraints=dg.TableColumnConstraints(nullable=column.nullable),
     )
+
+
+def _told(outcome: Refreshed) -> str:
+    rows = outcome.version.rows if outcome.version else 0
+    what = "rows" if outcome.changed else "rows, unchanged,"
+    return f"{outcome.ref}: {rows:,} {what} in {outcome.duration_ms:,} ms"

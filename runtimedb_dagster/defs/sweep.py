@@ -14,7 +14,7 @@ __all__ = ["build_sweep"]
 def build_sweep(settings: Settings) -> dg.ScheduleDefinition:
     """The schedule `deletion_sweep` with its job: every minute, but no run while nothing is due."""
 
-    @dg.op(name="sweep_due_files", description="Deletes the files whose pending deletion is due.")
+    @dg.op(name=f"runtimedb_{DELETION_SWEEP}", description="Deletes the files whose pending deletion is due.")
     def sweep(context: dg.OpExecutionContext) -> None:
         result = database(settings).sweep()
         context.add_output_metadata({"files deleted": result.files_deleted, "files failed": result.files_failed})

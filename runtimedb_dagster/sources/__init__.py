@@ -10,17 +10,10 @@ from runtimedb_dagster.errors import ConfigurationError
 from runtimedb_dagster.model import Connection, DiscoveredTable, TableRef
 from runtimedb_dagster.sources.adapter import AttachedSource, Reading
 from runtimedb_dagster.sources.duckdb_file import DuckDBFile
+from runtimedb_dagster.sources.options import ConnectionOptions
 from runtimedb_dagster.sources.url import SourceUrl
 
-__all__ = [
-    "COMMON_OPTIONS",
-    "Reading",
-    "Source",
-    "SourceUrl",
-    "discovery_interval",
-    "open_source",
-    "validate",
-]
+__all__ = ["ConnectionOptions", "Reading", "Source", "SourceUrl", "open_source", "validate"]
 
 
 class Source(Protocol):
@@ -44,11 +37,6 @@ class Source(Protocol):
 
 DIALECTS = {"duckdb": DuckDBFile}
 PLANNED = ("sqlite", "postgresql", "mysql")
-COMMON_OPTIONS = {
-    "discovery_interval": "seconds between two discoveries by the sensor (default 300)",
-    "parallel_refresh": "how many of its tables are refreshed at a time, over all runs (default: the setting)",
-}
-DEFAULT_DISCOVERY_INTERVAL = 300
 
 
 @contextmanager
@@ -75,34 +63,8 @@ def validate(url: SourceUrl, options: Mapping[str, str]) -> None:
     if url.scheme not in DIALECTS:
         why = "is not supported by this release" if url.scheme in PLANNED else "is unknown"
         raise ConfigurationError(f"The source type '{url.scheme}' {why}; known are: {', '.join(DIALECTS)}")
-    known = {**COMMON_OPTIONS, **DIALECTS[url.scheme].options}
+    known = [*ConnectionOptions.model_fields, *DIALECTS[url.scheme].options]
     for name in options:
         if name not in known:
             raise ConfigurationError(f"The option '{name}' is unknown to '{url.scheme}'; known are: {', '.join(known)}")
-    discovery_interval(options)
-    parallel_refresh(options, 1)
-
-
-def discovery_interval(options: Mapping[str, str]) -> int:
-    """Seconds between two discoveries of a connection.
-
-    Raises:
-        ConfigurationError: the option is not a whole number from 1 on.
-    """
-    return _whole_number(options, "discovery_interval", DEFAULT_DISCOVERY_INTERVAL)
-
-
-def parallel_refresh(options: Mapping[str, str], default: int) -> int:
-    """How many tables of a connection are refreshed at a time.
-
-    Raises:
-        ConfigurationError: the option is not a whole number from 1 on.
-    """
-    return _whole_number(options, "parallel_refresh", default)
-
-
-def _whole_number(options: Mapping[str, str], name: str, default: int) -> int:
-    value = options.get(name, str(default))
-    if not value.isdecimal() or int(value) < 1:
-        raise ConfigurationError(f"The option {name} is a whole number from 1 on, not '{value}'")
-    return int(value)
+    ConnectionOptions.of(options)

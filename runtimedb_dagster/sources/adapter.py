@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import duckdb
 
-from runtimedb_dagster.errors import RefreshError, SourceError, TypeContractError
+from runtimedb_dagster.errors import RefreshError, SourceError, SourceUnavailableError, TypeContractError
 from runtimedb_dagster.model import Column, Connection, DiscoveredTable, TableRef
 from runtimedb_dagster.sources.projection import Projected
 from runtimedb_dagster.sql import identifier, literal, qualified
@@ -33,6 +33,9 @@ class Dialect(Protocol):
 
     def project(self, column: Column) -> Projected:
         """The select-list entry that yields a column as the type contract demands."""
+
+    def is_passing(self, error: str) -> bool:
+        """Whether an error may be gone when one tries again."""
 
     def explain(self, error: str) -> str:
         """What an error of this source means and what to do, or the error itself."""
@@ -176,7 +179,8 @@ class AttachedSource:
 
     def _source_error(self, what: str, error: duckdb.Error) -> SourceError:
         reason = self._dialect.explain(first_line(error))
-        return SourceError(f"Connection '{self._connection.name}' ({self._connection.url}) {what}: {reason}")
+        kind = SourceUnavailableError if self._dialect.is_passing(first_line(error)) else SourceError
+        return kind(f"Connection '{self._connection.name}' ({self._connection.url}) {what}: {reason}")
 
 
 # Nothing is fetched from the network, or loaded, that was not asked for; rows may come in any order.

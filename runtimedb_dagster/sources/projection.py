@@ -103,6 +103,6 @@ def _parts(source: DuckDBPyType) -> dict[str, DuckDBPyType]:
 
 def _refuse_midnight(name: str) -> str:
     # Parquet's time of day ends before 24:00:00; most readers turn it into 00:00:00.
-    message = literal(f"column {identifier(name)} holds the time 24:00:00, which Parquet can't")
+    message = literal("the time 24:00:00 has no place in Parquet, whose days end before it")
     column = identifier(name)
     return f"CASE WHEN {column} = TIME '24:00:00' THEN error({message}) ELSE {column} END"
