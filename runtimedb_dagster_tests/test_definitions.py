@@ -11,7 +11,7 @@ import pytest
 
 from runtimedb_dagster import RuntimeDB, Settings
 from runtimedb_dagster.definitions import build_definitions
-from runtimedb_dagster.defs.sensors import sync_partitions
+from runtimedb_dagster.defs.partitions import sync_partitions
 
 ASSET = dg.AssetKey(["runtimedb", "shop"])
 

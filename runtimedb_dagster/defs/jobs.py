@@ -10,7 +10,7 @@ from pydantic import Field
 
 from runtimedb_dagster.config import Settings
 from runtimedb_dagster.defs.database import database
-from runtimedb_dagster.defs.events import plan, record, summary
+from runtimedb_dagster.defs.events import plan, record, summary, tell
 from runtimedb_dagster.defs.failures import as_failures
 from runtimedb_dagster.defs.names import asset_key
 from runtimedb_dagster.defs.partitions import sync_partitions
@@ -21,8 +21,6 @@ from runtimedb_dagster.request import DiscoveryResult, RefreshRequest
 from runtimedb_dagster.runtimedb import RuntimeDB
 
 __all__ = ["RefreshConfig", "build_jobs", "refresh_config"]
-
-RESULT = "result"
 
 
 class RefreshConfig(dg.Config):
@@ -95,18 +93,18 @@ def build_jobs(settings: Settings) -> list[dg.JobDefinition]:
             tables = db.tables(connection.id)
             _sync(context, settings, connection, tables)
             context.log.info("Connection '%s' shows after this code location reloads", connection.name)
-            _tell(context, {"connection_id": connection.id, "name": connection.name, "tables": len(tables)}, good=True)
+            tell(context, {"connection_id": connection.id, "name": connection.name, "tables": len(tables)}, good=True)
 
     @dg.op(name="runtimedb_purge", out=dg.Out(dg.Nothing), description="Forgets versions and keeps the tables.")
     def purge(context: dg.OpExecutionContext, config: PurgeConfig) -> None:
         with as_failures(retry=False):
             result = database(settings).purge(config.connection, config.schema_name, config.table_name)
-            _tell(context, result.to_dict(), good=True)
+            tell(context, result.to_dict(), good=True)
 
     @dg.op(name="runtimedb_remove", out=dg.Out(dg.Nothing), description="Forgets a connection with its versions.")
     def remove(context: dg.OpExecutionContext, config: RemoveConfig) -> None:
         with as_failures(retry=False):
-            _tell(context, database(settings).remove(config.connection).to_dict(), good=True)
+            tell(context, database(settings).remove(config.connection).to_dict(), good=True)
 
     return [_job("refresh", refresh), _job("connect", connect), _job("purge", purge), _job("remove", remove)]
 
@@ -141,7 +139,7 @@ def _discover(
         if request.connection in (None, connection.name, connection.id):
             _sync(context, settings, connection, db.tables(connection.id))
     errors = result.errors if isinstance(result, DiscoveryResult) else []
-    _tell(context, result.to_dict(), good=not errors)
+    tell(context, result.to_dict(), good=not errors)
     if errors:
         told = "\n".join(error["error"] for error in errors)
         raise dg.Failure(f"{len(errors)} connections could not be discovered:\n{told}", allow_retries=False)
@@ -162,10 +160,10 @@ def _refresh_data(
     outcomes = record(context, key, db.refresh_tables(connection.id, tables, note=context.log.info), len(tables))
     failed = [str(outcome.error) for outcome in outcomes if outcome.error is not None]
     if one:
-        _tell(context, table_result(connection.id, outcomes[0]).to_dict(), good=True)
+        tell(context, table_result(connection.id, outcomes[0]).to_dict(), good=True)
         return
     duration_ms = round((perf_counter() - started) * 1000)
-    _tell(context, connection_result(connection.id, outcomes, duration_ms).to_dict(), good=not failed)
+    tell(context, connection_result(connection.id, outcomes, duration_ms).to_dict(), good=not failed)
     if failed:
         raise dg.Failure(summary(connection.name, failed, len(tables)), allow_retries=False)
 
@@ -188,10 +186,3 @@ def _full_name(connection: Connection, key: str) -> str:
 def _sync(context: dg.OpExecutionContext, settings: Settings, connection: Connection, tables: list[Table]) -> None:
     keys = [table.ref.partition_key for table in tables]
     context.log.info("%s: %s", connection.name, sync_partitions(context.instance, settings, connection.name, keys))
-
-
-def _tell(context: dg.OpExecutionContext, result: dict[str, Any], *, good: bool) -> None:
-    """Put a result on the run, where one GraphQL query finds it, of a failed run too."""
-    context.log_event(
-        dg.ExpectationResult(success=good, label=RESULT, metadata={RESULT: dg.MetadataValue.json(result)})
-    )

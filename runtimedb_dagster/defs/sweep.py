@@ -6,6 +6,7 @@ import dagster as dg
 
 from runtimedb_dagster.config import Settings
 from runtimedb_dagster.defs.database import database
+from runtimedb_dagster.defs.events import tell
 from runtimedb_dagster.defs.names import DELETION_SWEEP
 
 __all__ = ["build_sweep"]
@@ -17,7 +18,7 @@ def build_sweep(settings: Settings) -> dg.ScheduleDefinition:
     @dg.op(name=f"runtimedb_{DELETION_SWEEP}", description="Deletes the files whose pending deletion is due.")
     def sweep(context: dg.OpExecutionContext) -> None:
         result = database(settings).sweep()
-        context.add_output_metadata({"files deleted": result.files_deleted, "files failed": result.files_failed})
+        tell(context, result.to_dict(), good=not result.errors)
         context.log.info("%s files deleted, %s failed", result.files_deleted, result.files_failed)
         if result.errors:
             told = "\n".join(f"{error['table']}: {error['error']}" for error in result.errors)

@@ -1,0 +1,158 @@
+"""The jobs, launched over GraphQL by the lines of the README and by the command line."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+from dagster_graphql import DagsterGraphQLClient
+
+from runtimedb_dagster_tests.deployment import ROOT, Deployment
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+SECTION = README.partition("## Through GraphQL\n")[2].partition("\n## ")[0]
+SHELL, RESULT = re.findall(r"```sh\n(.*?)```", SECTION, re.DOTALL)
+(PYTHON,) = re.findall(r"```python\n(.*?)```", SECTION, re.DOTALL)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def source(deployment: Deployment) -> Path:
+    """A file where the README has the demo's, with tables of the same names."""
+    path = deployment.directory / ".runtimedb" / "demo" / "flights.duckdb"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with duckdb.connect(str(path)) as duck:
+        duck.execute("CREATE TABLE flights AS SELECT i FROM range(100) t(i); CREATE TABLE weather AS SELECT 1 AS w")
+        duck.execute("CREATE SCHEMA reference; CREATE VIEW reference.fleet AS SELECT 2 AS f")
+    return path
+
+
+def shell(deployment: Deployment, line: str) -> Any:
+    """What a line of the README prints, after the functions that it defines."""
+    functions = SHELL.partition("\nlaunch connect")[0] + "\n" + RESULT
+    done = subprocess.run(
+        ["bash", "-c", f"{functions}\n{line}"],
+        env=deployment.environment | {"DAGSTER_URL": deployment.url},
+        capture_output=True, text=True, check=True, timeout=60,
+    )  # fmt: skip
+    answer = json.loads(done.stdout)
+    assert "errors" not in answer, answer
+    return answer["data"]
+
+
+def ended(deployment: Deployment, run_id: str) -> tuple[str, Any]:
+    """A run's status and result, by the README's own query."""
+    deployment.finished(run_id)
+    run = shell(deployment, f"result {run_id}")["runOrError"]
+    told = [each for step in run["stepStats"] for each in step["expectationResults"]]
+    return run["status"], json.loads(told[0]["metadataEntries"][0]["jsonString"]) if told else None
+
+
+def test_the_shell_lines_of_the_readme(deployment: Deployment) -> None:
+    lines = [line for line in SHELL.splitlines() if line.startswith("launch ")]
+    results = []
+    for line in lines:
+        launched = shell(deployment, line)["launchRun"]
+        status, result = ended(deployment, launched["run"]["runId"])
+        assert status == "SUCCESS", line
+        results.append(result)
+    connected, everything, one, table, chosen, cached, whole, purged_one, purged, removed, swept = results
+    assert connected["tables"] == 3
+    assert everything["connections_refreshed"] == 1
+    assert one["tables_discovered"] == 3
+    assert table.items() >= {"schema_name": "main", "table_name": "weather", "rows_synced": 1}.items()
+    assert chosen.items() >= {"tables_refreshed": 2, "total_rows": 101}.items()
+    assert cached["tables_refreshed"] == 3
+    assert whole.items() >= {"tables_refreshed": 3, "tables_failed": 0, "errors": []}.items()
+    assert purged_one["tables_purged"] == 1
+    assert purged["tables_purged"] == 2
+    assert removed["tables_removed"] == 3
+    assert swept["files_deleted"] >= 0
+
+
+def test_the_python_lines_of_the_readme(deployment: Deployment) -> None:
+    code = PYTHON.replace("port_number=3000", f"port_number={deployment.port}")
+    names: dict[str, Any] = {}
+    runs = []
+    for statement in ast.parse(code).body:
+        source_of = ast.unparse(statement)
+        if isinstance(statement, ast.Expr):
+            run_id = eval(source_of, names)  # noqa: S307 - the README's own line
+            runs.append(deployment.finished(run_id)["status"])
+        else:
+            exec(source_of, names)  # noqa: S102 - the README's own line
+    assert isinstance(names["client"], DagsterGraphQLClient)
+    assert runs == ["SUCCESS"] * 6
+
+
+@pytest.fixture
+def shop(deployment: Deployment, source: Path) -> Any:
+    """A connection of the README's source, removed at the end."""
+    deployment.runtimedb("connect", "errands", f"duckdb://{source}")
+    yield "errands"
+    deployment.runtimedb("remove", "errands")
+
+
+def launch(deployment: Deployment, config: dict[str, Any]) -> tuple[str, Any, str]:
+    """A run of the refresh job: its status, its result, and why it failed."""
+    line = f"launch refresh '{json.dumps({'config': config})}'"
+    run_id = shell(deployment, line)["launchRun"]["run"]["runId"]
+    status, result = ended(deployment, run_id)
+    query = """query ($id: ID!) { logsForRun(runId: $id) { ... on EventConnection { events {
+        ... on ExecutionStepFailureEvent { error { message } } } } } }"""
+    events = deployment.ask(query, id=run_id)["logsForRun"]["events"]
+    return status, result, "".join(event["error"]["message"] for event in events if event.get("error"))
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"schema_name": "main"}, "schema_name requires connection_id"),
+        ({"connection": "errands", "table_name": "t"}, "table_name requires schema_name"),
+        ({"data": True}, "data refresh requires connection_id"),
+        (
+            {"connection": "errands", "schema_name": "main"},
+            "schema-level refresh not supported; omit schema_name to refresh entire connection",
+        ),
+        (
+            {"connection": "errands", "schema_name": "main", "data": True},
+            "data refresh with schema_name requires table_name",
+        ),
+        (
+            {"connection": "errands", "schema_name": "main", "table_name": "weather"},
+            "schema refresh cannot target specific table; use data: true for table data refresh",
+        ),
+        ({"connection": "x"}, "Connection 'x' not found"),
+        (
+            {"connection": "errands", "schema_name": "main", "table_name": "nope", "data": True},
+            "Table 'errands.main.nope' not found",
+        ),
+        (
+            {"connection": "errands", "data": True, "partition_keys": ["main.nope"]},
+            "Table 'errands.main.nope' not found",
+        ),
+    ],
+)
+def test_a_request_without_meaning_fails_before_any_work(
+    deployment: Deployment, shop: str, config: dict[str, Any], message: str
+) -> None:
+    status, result, error = launch(deployment, config)
+    assert status == "FAILURE"
+    assert result is None
+    assert message in error
+
+
+def test_the_command_line_launches_and_prints_the_same_result(deployment: Deployment, shop: str) -> None:
+    local = deployment.runtimedb("refresh", shop, "--data", "--json")
+    remote = deployment.runtimedb("refresh", shop, "--data", "--json", "--webserver", deployment.url)
+    assert remote.returncode == 0, remote.stderr
+    without_times = [json.loads(each.stdout) | {"duration_ms": 0} for each in (local, remote)]
+    assert without_times[0] == without_times[1]
+    wrong = deployment.runtimedb("refresh", shop, "main", "nope", "--data", "--webserver", deployment.url)
+    assert wrong.returncode == 1
+    assert wrong.stderr.startswith("Error: Table 'errands.main.nope' not found")
