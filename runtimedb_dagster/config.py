@@ -6,6 +6,7 @@ import os
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import quote
 
 from pydantic import BeforeValidator, Field, ValidationError, field_validator
 from pydantic_settings import (
@@ -14,6 +15,7 @@ from pydantic_settings import (
     SettingsConfigDict,
     TomlConfigSettingsSource,
 )
+from sqlalchemy import URL
 
 from runtimedb_dagster.errors import ConfigurationError
 
@@ -99,12 +101,13 @@ class Settings(BaseSettings):
     @property
     def effective_catalog_url(self) -> str:
         """The catalog's URL, the default filled in."""
-        return self.catalog_url or f"sqlite:///{self.home / 'catalog.db'}"
+        default = URL.create("sqlite", database=str(self.home / "catalog.db"))
+        return self.catalog_url or default.render_as_string(hide_password=False)
 
     @property
     def effective_storage_url(self) -> str:
         """The storage's URL, the default filled in."""
-        return self.storage_url or f"file://{self.home / 'storage'}"
+        return self.storage_url or f"file://{quote(str(self.home / 'storage'))}"
 
     @property
     def duckdb_config(self) -> dict[str, Any]:
@@ -122,7 +125,11 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the signature is the library's
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """The order in which values are looked up: arguments, variables, file."""
-        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, _settings_file())
+        file = _settings_file()
+        try:
+            return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, file)
+        except ValueError as error:  # tomllib's and tomli's
+            raise ConfigurationError(f"The settings file {file} is no TOML: {error}") from None
 
 
 def sensor_name(asset_prefix: str, connection: str) -> str:

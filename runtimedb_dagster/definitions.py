@@ -7,7 +7,8 @@ import logging
 import dagster as dg
 
 from runtimedb_dagster.config import Settings
-from runtimedb_dagster.defs.assets import build_asset
+from runtimedb_dagster.defs.assets import build_asset, build_source
+from runtimedb_dagster.defs.checks import build_storage
 from runtimedb_dagster.defs.database import database
 from runtimedb_dagster.defs.jobs import build_jobs
 from runtimedb_dagster.defs.schedules import build_schedule
@@ -33,12 +34,18 @@ def build_definitions(settings: Settings | None = None) -> dg.Definitions:
     settings = settings or Settings()
     connections, error = _connections(settings)
     jobs = build_jobs(settings)
+    storage = build_storage(settings)
     refresh_job = jobs[0]
     schedules = [build_schedule(connection, settings, refresh_job) for connection in connections]
     return dg.Definitions(
-        assets=[build_asset(connection, settings) for connection in connections],
+        assets=[
+            *(build_asset(connection, settings) for connection in connections),
+            *(build_source(connection, settings) for connection in connections),
+            storage.asset,
+        ],
+        asset_checks=[storage.check],
         sensors=[build_sensor(connection, settings, refresh_job) for connection in connections],
-        schedules=[build_sweep(settings), *filter(None, schedules)],
+        schedules=[build_sweep(settings), storage.schedule, *filter(None, schedules)],
         jobs=jobs,
         metadata={"runtimedb/error": error} if error else {"runtimedb/connections": len(connections)},
     )

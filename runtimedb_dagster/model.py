@@ -137,7 +137,9 @@ class Version:
         path: within the storage.
         generation: taken before the source was read; a later start has the greater number.
         fingerprint: equal for equal content, whatever the order of rows.
+        checked_at: when a refresh last found the source to hold this content.
         duration_ms: from the reservation to the swap.
+        previous_rows: of the version before, if there was one.
     """
 
     id: str
@@ -150,6 +152,7 @@ class Version:
     created_at: datetime
     checked_at: datetime
     duration_ms: int
+    previous_rows: int | None = None
 
 
 @dataclass(frozen=True)

@@ -64,7 +64,6 @@ class Query:
     _connections: list[Connection]
     _temporary: Path
     _fetch: Fetch | None
-    _expired: bool = False
     _versions: dict[TableRef, Version] = field(default_factory=dict)
     _sandboxes: list[Sandbox] = field(default_factory=list)
 
@@ -84,8 +83,8 @@ class Query:
             TableNotFoundError, TableNotCachedError: it names a table that is not there (yet).
             LeaseExpiredError: the process was suspended for longer than its lease.
         """
-        duck = self._prepared(query)
-        with _named_errors():
+        with self._named_errors():
+            duck = self._prepared(query)
             return duck.sql(query) if params is None else duck.sql(query, params=params)
 
     def execute(self, query: str, params: Parameters = None) -> duckdb.DuckDBPyConnection:
@@ -97,24 +96,36 @@ class Query:
         Raises:
             As `sql`.
         """
-        duck = self._prepared(query)
-        with _named_errors():
-            return duck.execute(query, params)
+        with self._named_errors():
+            return self._prepared(query).execute(query, params)
 
     def renew(self) -> None:
-        """Keep the lease alive; called by its heartbeat."""
-        if not self._catalog.leases.renew(self._lease, utc_now(), self._settings.reader_lease):
-            self._expired = True
+        """Keep the lease alive; called by its heartbeat. One that has expired stays so."""
+        self._catalog.leases.renew(self._lease, utc_now(), self._settings.reader_lease)
 
     def close(self) -> None:
         """Close what was opened; relations can't be read any more."""
         for sandbox in self._sandboxes:
             sandbox.duck.close()
 
+    @contextmanager
+    def _named_errors(self) -> Iterator[None]:
+        self._require_lease()
+        try:
+            yield
+        except duckdb.Error as error:
+            self._require_lease()  # without it, files may be gone, and DuckDB's message says only that
+            hint = (
+                "\n(tables are written connection.schema.table)" if isinstance(error, duckdb.CatalogException) else ""
+            )
+            raise QueryError(f"The query failed: {error}{hint}") from error
+
+    def _require_lease(self) -> None:
+        if not self._catalog.leases.is_live(self._lease, utc_now()):
+            raise LeaseExpiredError("This reader was suspended for longer than its lease; open a new query")
+
     def _prepared(self, query: str) -> duckdb.DuckDBPyConnection:
         """A DuckDB in which the query's tables are views and everything else is out of reach."""
-        if self._expired:
-            raise LeaseExpiredError("This reader was suspended for longer than its lease; open a new query")
         wanted = {ref: self._versions[ref] for ref in self._refs(tables_named(query))}
         for sandbox in self._sandboxes:
             if wanted.keys() <= sandbox.refs:
@@ -125,7 +136,7 @@ class Query:
 
     def _refs(self, names: Iterable[tuple[str, str, str]]) -> set[TableRef]:
         refs = {self._ref(*name) for name in sorted(names)}
-        folded = {tuple(part.lower() for part in (r.connection, r.schema_name, r.table_name)) for r in refs}
+        folded = {_fold(str(ref)) for ref in refs}
         if len(folded) < len(refs):
             raise QueryError(
                 "The query names two tables whose names differ only by case, which DuckDB takes for one; "
@@ -151,7 +162,7 @@ class Query:
 
     def _connection(self, name: str, ref: TableRef) -> Connection:
         for connection in self._connections:
-            if connection.name.lower() == name.lower():
+            if _fold(connection.name) == _fold(name):
                 return connection
         raise TableNotFoundError(str(ref), _did_you_mean(name, [each.name for each in self._connections]))
 
@@ -159,7 +170,7 @@ class Query:
         """The first version of a table that the snapshot does not have, or why there is none."""
         tables = self._catalog.tables.list(connection)
         exact = [table for table in tables if table.ref == ref]
-        alike = [table for table in tables if str(table.ref).lower() == str(ref).lower()]
+        alike = [table for table in tables if _fold(str(table.ref)) == _fold(str(ref))]
         if not (exact or len(alike) == 1):
             raise TableNotFoundError(str(ref), _did_you_mean(str(ref), [str(table.ref) for table in tables]))
         table = (exact or alike)[0]
@@ -171,14 +182,9 @@ class Query:
         return table.ref, self._fetch(table)
 
 
-@contextmanager
-def _named_errors() -> Iterator[None]:
-    try:
-        yield
-    except duckdb.CatalogException as error:
-        raise QueryError(f"The query failed: {error}\n(tables are written connection.schema.table)") from error
-    except duckdb.Error as error:
-        raise QueryError(f"The query failed: {error}") from error
+def _fold(name: str) -> str:
+    """A name as DuckDB and the catalog compare it: only ASCII letters have a case."""
+    return "".join(char.lower() if char.isascii() else char for char in name)
 
 
 def _refresh_command(ref: TableRef) -> str:

@@ -6,7 +6,7 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -38,6 +38,7 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 PROGRESS_INTERVAL_SECONDS = 0.2
+CANCEL_INTERVAL_SECONDS = 0.1
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,7 @@ class Refresher:
     storage: Storage
     settings: Settings
     sweeper: Sweeper
-    _readings: dict[TableRef, tuple[Reading, Table]] = field(default_factory=dict)
+    _readings: dict[str, tuple[Reading, Table]] = field(default_factory=dict)
 
     def many(
         self,
@@ -157,7 +158,9 @@ class Refresher:
                         progress(self._progress(finished, len(tables)))
             finally:
                 work.cancelled.set()
-                source.cancel()
+                # Again and again: an interrupt that comes before a statement has begun is lost.
+                while wait(futures, timeout=CANCEL_INTERVAL_SECONDS).not_done:
+                    source.cancel()
 
     def _work(self, work: _Work) -> None:
         """One worker: take turns on the connection until no table is left."""
@@ -206,11 +209,11 @@ class Refresher:
     def _write(self, source: Source, reservation: Reservation) -> parquet.WrittenFile:
         local: Path = self.storage.prepare(reservation.path)
         with source.read(reservation.table.ref) as reading:
-            self._readings[reading.ref] = (reading, reservation.table)
+            self._readings[reservation.path] = (reading, reservation.table)
             try:
                 written = parquet.write(reading, local)
             finally:
-                del self._readings[reading.ref]
+                del self._readings[reservation.path]
         self.storage.finalize(reservation.path)
         return written
 
@@ -318,6 +321,7 @@ def _version(reservation: Reservation, written: parquet.WrittenFile, now: dateti
         created_at=now,
         checked_at=now,
         duration_ms=duration_ms,
+        previous_rows=reservation.table.version.rows if reservation.table.version else None,
     )
 
 

@@ -33,7 +33,7 @@ from runtimedb_dagster.request import (
 from runtimedb_dagster.sources import ConnectionOptions, Source, SourceUrl, open_source, validate
 from runtimedb_dagster.storage import open_storage
 from runtimedb_dagster.sweep import Sweeper
-from runtimedb_dagster.verify import Finding, verify
+from runtimedb_dagster.verify import Finding, unreadable, verify
 
 __all__ = ["RuntimeDB"]
 
@@ -137,6 +137,14 @@ class RuntimeDB:
     def connections(self) -> list[Connection]:
         """All connections, by name."""
         return self._catalog.connections.list()
+
+    def connection(self, name_or_id: str) -> Connection:
+        """One connection.
+
+        Raises:
+            ConnectionNotFoundError
+        """
+        return self._catalog.connections.get(name_or_id)
 
     def tables(self, connection: str | None = None) -> list[Table]:
         """The tables of one connection (name or id) or of all.
@@ -329,6 +337,10 @@ class RuntimeDB:
                 return verify(self._catalog, self._storage, utc_now())
         finally:
             self._catalog.leases.close(lease)
+
+    def unreadable(self, tables: Sequence[Table]) -> list[Finding]:
+        """Those of `tables` whose version can't be read, or holds other rows than recorded."""
+        return unreadable(tables, self._storage)
 
     @contextmanager
     def _open(self, connection: Connection) -> Iterator[Source]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any, Literal
@@ -12,7 +13,7 @@ from runtimedb_dagster.model import PendingDeletion, Table
 from runtimedb_dagster.parquet import count_rows
 from runtimedb_dagster.storage import Storage
 
-__all__ = ["Finding", "verify"]
+__all__ = ["Finding", "unreadable", "verify"]
 
 
 @dataclass(frozen=True)
@@ -42,13 +43,14 @@ def verify(catalog: Catalog, storage: Storage, now: datetime) -> list[Finding]:
     pending = {deletion.path: deletion for deletion in catalog.deletions.list()}
     tables = [table for table in catalog.tables.list() if table.version]
     return [
-        *_unreadable(tables, storage),
+        *unreadable(tables, storage),
         *_orphans(paths, _current(tables) | set(pending), catalog, storage),
         *_condemned(tables, pending, now),
     ]
 
 
-def _unreadable(tables: list[Table], storage: Storage) -> list[Finding]:
+def unreadable(tables: Sequence[Table], storage: Storage) -> list[Finding]:
+    """Those of `tables` whose version can't be opened, or holds other rows than recorded (I1)."""
     return [
         Finding("I1", str(table.ref), f"{problem}; refresh the table to get a new version")
         for table in tables

@@ -39,8 +39,9 @@ def tick(settings: Settings, instance: dg.DagsterInstance) -> str:
     """One tick of the connection's sensor; what it says."""
     sensor = build_definitions(settings).get_sensor_def("runtimedb_shop_discovery")
     result = sensor(dg.build_sensor_context(instance))
-    assert isinstance(result, dg.SkipReason)
-    return str(result.skip_message)
+    assert isinstance(result, dg.SensorResult)
+    assert result.skip_reason is not None
+    return str(result.skip_reason.skip_message)
 
 
 def test_each_connection_has_an_asset_and_a_sensor_that_runs(settings: Settings) -> None:
@@ -63,7 +64,7 @@ def test_they_merge_into_a_project_with_names_like_ours(settings: Settings) -> N
     merged = dg.Definitions.merge(build_definitions(settings), dg.Definitions(assets=[shop]))
     dg.Definitions.validate_loadable(merged)
     keys = {key for asset in merged.assets or [] if isinstance(asset, dg.AssetsDefinition) for key in asset.keys}
-    assert keys == {dg.AssetKey("shop"), ASSET}
+    assert {dg.AssetKey("shop"), ASSET} <= keys
 
 
 def test_an_unreachable_catalog_does_not_take_the_location_down(

@@ -41,6 +41,12 @@ class LeaseCatalog:
             renewed = tx.execute(update(schema.leases).where(live).values(expires_at=now + lifetime))
             return renewed.rowcount == 1
 
+    def is_live(self, lease: Lease, now: datetime) -> bool:
+        """Whether a lease has not expired."""
+        live = and_(schema.leases.c.id == lease.id, schema.leases.c.expires_at > now)
+        with self._database.read() as tx:
+            return tx.execute(select(schema.leases.c.id).where(live)).first() is not None
+
     def close(self, lease: Lease) -> None:
         """End a lease."""
         with self._database.write() as tx:
@@ -62,13 +68,13 @@ class LeaseCatalog:
     def visible_like(
         self, lease: Lease, connection_id: str, schema_name: str, table_name: str
     ) -> list[tuple[str, str]]:
-        """Addresses in the snapshot that match in any case, as DuckDB compares names."""
+        """Addresses in the snapshot that match in any case of ASCII letters."""
         with self._database.read() as tx:
             rows = tx.execute(
                 select(schema.versions.c.schema_name, schema.versions.c.table_name).where(
                     schema.versions.c.connection_id == connection_id,
-                    func.lower(schema.versions.c.schema_name) == schema_name.lower(),
-                    func.lower(schema.versions.c.table_name) == table_name.lower(),
+                    func.lower(schema.versions.c.schema_name) == func.lower(schema_name),
+                    func.lower(schema.versions.c.table_name) == func.lower(table_name),
                     *_in_snapshot(lease),
                 )
             )

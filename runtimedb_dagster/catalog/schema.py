@@ -11,6 +11,7 @@ from sqlalchemy import (
     Column,
     Dialect,
     ForeignKey,
+    Index,
     Integer,
     MetaData,
     String,
@@ -111,6 +112,8 @@ versions = Table(
     Column("created_at", UtcTime, nullable=False),
     Column("checked_at", UtcTime, nullable=False),
     Column("duration_ms", BigInteger, nullable=False),
+    Column("previous_rows", BigInteger),
+    Index("ix_versions_address", "connection_id", "schema_name", "table_name"),
 )
 
 pending_deletions = Table(

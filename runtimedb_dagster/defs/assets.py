@@ -8,14 +8,15 @@ from collections.abc import Iterator
 import dagster as dg
 
 from runtimedb_dagster.config import Settings
+from runtimedb_dagster.defs.checks import check_results, check_specs
 from runtimedb_dagster.defs.database import database
 from runtimedb_dagster.defs.events import record, summary
 from runtimedb_dagster.defs.failures import as_failures
-from runtimedb_dagster.defs.names import asset_key, partitions_def
+from runtimedb_dagster.defs.names import asset_key, partitions_def, source_key
 from runtimedb_dagster.model import Connection
 from runtimedb_dagster.sources import ConnectionOptions
 
-__all__ = ["build_asset"]
+__all__ = ["build_asset", "build_source"]
 
 
 def build_asset(connection: Connection, settings: Settings) -> dg.AssetsDefinition:
@@ -23,10 +24,9 @@ def build_asset(connection: Connection, settings: Settings) -> dg.AssetsDefiniti
     key = asset_key(settings, connection.name)
     max_age = ConnectionOptions.of(connection.options).max_age
 
-    def tables(context: dg.AssetExecutionContext) -> Iterator[dg.Output[None]]:
+    def tables(context: dg.AssetExecutionContext) -> Iterator[dg.AssetCheckResult]:
         with as_failures(retry=True):
-            _materialize(context, key, connection.name, settings)
-        yield from ()
+            yield from _materialize(context, key, connection.name, settings)
 
     with warnings.catch_warnings():
         # `backfill_policy` has been called beta since 2023; a warning per connection at every load helps nobody.
@@ -38,6 +38,8 @@ def build_asset(connection: Connection, settings: Settings) -> dg.AssetsDefiniti
             backfill_policy=dg.BackfillPolicy.single_run(),
             freshness_policy=dg.FreshnessPolicy.time_window(fail_window=max_age) if max_age else None,
             output_required=False,
+            check_specs=check_specs(key),
+            deps=[source_key(settings, connection.name)],
             group_name=settings.asset_prefix,
             kinds={connection.source_type, "parquet"},
             description=(
@@ -48,7 +50,19 @@ def build_asset(connection: Connection, settings: Settings) -> dg.AssetsDefiniti
         )(tables)
 
 
-def _materialize(context: dg.AssetExecutionContext, key: dg.AssetKey, connection: str, settings: Settings) -> None:
+def build_source(connection: Connection, settings: Settings) -> dg.AssetSpec:
+    """The remote database itself, an asset that Dagster only observes: each discovery that finds a difference."""
+    return dg.AssetSpec(
+        source_key(settings, connection.name),
+        group_name=settings.asset_prefix,
+        kinds={connection.source_type},
+        description=f"The remote database `{connection.url}`, as its discoveries saw it change.",
+    )
+
+
+def _materialize(
+    context: dg.AssetExecutionContext, key: dg.AssetKey, connection: str, settings: Settings
+) -> Iterator[dg.AssetCheckResult]:
     keys = list(context.partition_keys)
     if not keys:
         raise dg.Failure(f"Connection '{connection}': this run's range covers no table; nothing was refreshed")
@@ -63,6 +77,7 @@ def _materialize(context: dg.AssetExecutionContext, key: dg.AssetKey, connection
         context.log.error(message)
     tables = [by_key[each] for each in keys if each in by_key]
     outcomes = record(context, key, db.refresh_tables(connection, tables, note=context.log.info), len(tables))
+    yield from check_results(db, connection, key, {table.id for table in tables})
     failed += [str(outcome.error) for outcome in outcomes if outcome.error is not None]
     if failed:
         raise dg.Failure(summary(connection, failed, len(keys)), metadata={"failed": "\n".join(failed)})

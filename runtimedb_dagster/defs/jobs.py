@@ -9,6 +9,7 @@ import dagster as dg
 from pydantic import Field
 
 from runtimedb_dagster.config import Settings
+from runtimedb_dagster.defs.checks import as_event, check_results
 from runtimedb_dagster.defs.database import database
 from runtimedb_dagster.defs.events import plan, record, summary, tell
 from runtimedb_dagster.defs.failures import as_failures
@@ -159,6 +160,9 @@ def _refresh_data(
     plan(context, key, tables)
     outcomes = record(context, key, db.refresh_tables(connection.id, tables, note=context.log.info), len(tables))
     failed = [str(outcome.error) for outcome in outcomes if outcome.error is not None]
+    for result in check_results(db, connection.id, key, {table.id for table in tables}):
+        event: Any = as_event(result)  # the signature of log_event forgets checks, its body takes them
+        context.log_event(event)
     if one:
         tell(context, table_result(connection.id, outcomes[0]).to_dict(), good=True)
         return

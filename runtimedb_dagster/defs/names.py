@@ -6,7 +6,7 @@ import dagster as dg
 
 from runtimedb_dagster.config import Settings
 
-__all__ = ["DELETION_SWEEP", "asset_key", "partitions_def"]
+__all__ = ["DELETION_SWEEP", "asset_key", "partitions_def", "source_key", "storage_key"]
 
 DELETION_SWEEP = "deletion_sweep"
 
@@ -14,6 +14,16 @@ DELETION_SWEEP = "deletion_sweep"
 def asset_key(settings: Settings, connection: str) -> dg.AssetKey:
     """`runtimedb/<connection>`."""
     return dg.AssetKey([settings.asset_prefix, connection])
+
+
+def source_key(settings: Settings, connection: str) -> dg.AssetKey:
+    """`runtimedb/_source/<connection>`: no connection's name begins with `_`."""
+    return dg.AssetKey([settings.asset_prefix, "_source", connection])
+
+
+def storage_key(settings: Settings) -> dg.AssetKey:
+    """`runtimedb/_storage`."""
+    return dg.AssetKey([settings.asset_prefix, "_storage"])
 
 
 def partitions_def(settings: Settings, connection: str) -> dg.DynamicPartitionsDefinition:

@@ -4,16 +4,19 @@
 
 import hashlib
 import json
-from collections.abc import Iterable
+from dataclasses import dataclass
 
 import dagster as dg
 
 from runtimedb_dagster.config import Settings, sensor_name
+from runtimedb_dagster.defs.checks import as_event, max_age_result, stale_tables
 from runtimedb_dagster.defs.database import database
 from runtimedb_dagster.defs.jobs import refresh_config
+from runtimedb_dagster.defs.names import asset_key, source_key
 from runtimedb_dagster.defs.partitions import sync_partitions
 from runtimedb_dagster.errors import ConnectionNotFoundError, RuntimeDBError
 from runtimedb_dagster.model import Connection, Table
+from runtimedb_dagster.request import DiscoveryResult
 from runtimedb_dagster.sources import ConnectionOptions
 
 __all__ = ["build_sensor"]
@@ -50,9 +53,67 @@ def build_sensor(connection: Connection, settings: Settings, job: dg.JobDefiniti
         if failure is not None:
             raise failure
         said = f"{found.tables_discovered} tables discovered, {found.tables_modified} modified; {synced}"
-        return _requested(context, connection, [t for t in tables if _needs_refresh(t, options)], said)
+        memory = _Memory.of(context.cursor, connection)
+        wanted = {_state(table): table.ref.partition_key for table in tables if _needs_refresh(table, options)}
+        stale = stale_tables(db.connection(connection.name), tables)
+        events: list[dg.AssetMaterialization | dg.AssetObservation | dg.AssetCheckEvaluation] = [
+            *_observed(settings, connection, found),
+            *_aged(settings, connection, stale, memory),
+        ]
+        # No run key: a key that came again would drop the run without a word.
+        new = [key for state, key in wanted.items() if state not in memory.asked]
+        config = refresh_config({"connection": connection.name, "data": True, "partition_keys": new})
+        return dg.SensorResult(
+            run_requests=[dg.RunRequest(run_config=config)] if new else None,
+            skip_reason=None if new else said,
+            cursor=_Memory(connection.id, frozenset(wanted), len(stale)).to_cursor(),
+            asset_events=events,
+        )
 
     return discover
+
+
+@dataclass(frozen=True)
+class _Memory:
+    """What a tick has to know of those before it.
+
+    Attributes:
+        connection_id: Dagster keeps the cursor of a removed sensor for the next one of its name.
+        asked: the states of the tables that a run was requested for; one that keeps failing is not asked for again.
+        stale: how many tables were older than `max_age`.
+    """
+
+    connection_id: str
+    asked: frozenset[str] = frozenset()
+    stale: int = 0
+
+    @classmethod
+    def of(cls, cursor: str | None, connection: Connection) -> "_Memory":
+        kept = json.loads(cursor) if cursor else {}
+        if kept.get("connection_id") != connection.id:
+            return cls(connection.id)
+        return cls(connection.id, frozenset(kept["asked"]), kept["stale"])
+
+    def to_cursor(self) -> str:
+        return json.dumps({"connection_id": self.connection_id, "asked": sorted(self.asked), "stale": self.stale})
+
+
+def _observed(settings: Settings, connection: Connection, found: DiscoveryResult) -> list[dg.AssetObservation]:
+    """What a discovery changed, if anything: an event at every tick would bury it."""
+    changed = {"added": found.tables_added, "removed": found.tables_removed, "modified": found.tables_modified}
+    if not any(changed.values()):
+        return []
+    metadata = {"tables": found.tables_discovered, **changed}
+    return [dg.AssetObservation(source_key(settings, connection.name), metadata=metadata)]
+
+
+def _aged(
+    settings: Settings, connection: Connection, stale: list[str], memory: _Memory
+) -> list[dg.AssetCheckEvaluation]:
+    """The check `max_age`, when its result is another one: tables age while nothing runs."""
+    if len(stale) == memory.stale:
+        return []
+    return [as_event(max_age_result(asset_key(settings, connection.name), stale))]
 
 
 def _needs_refresh(table: Table, options: ConnectionOptions) -> bool:
@@ -68,33 +129,6 @@ def _columns(table: Table) -> list[tuple[str, str]]:
 def _columns_of_version(table: Table) -> list[tuple[str, str]]:
     columns = table.version.columns if table.version else ()
     return [(column.name, column.source_type or column.type) for column in columns]
-
-
-def _requested(
-    context: dg.SensorEvaluationContext, connection: Connection, tables: list[Table], said: str
-) -> dg.SensorResult | dg.SkipReason:
-    """One run for the tables that no tick has asked for yet, as they are now.
-
-    The cursor remembers what was asked for, so that a table that keeps failing is not asked for at every tick. It
-    carries the connection's id, since Dagster keeps the cursor of a removed sensor for the next one of its name.
-    """
-    asked = _read_cursor(context.cursor, connection)
-    wanted = {_state(table): table.ref.partition_key for table in tables}
-    new = [key for state, key in wanted.items() if state not in asked]
-    cursor = json.dumps({"connection_id": connection.id, "asked": sorted(wanted)})
-    if not new:
-        if context.cursor != cursor:
-            context.update_cursor(cursor)
-        return dg.SkipReason(said)
-    config = refresh_config({"connection": connection.name, "data": True, "partition_keys": new})
-    # No run key: a key that came again would drop the run without a word.
-    return dg.SensorResult(run_requests=[dg.RunRequest(run_config=config)], cursor=cursor)
-
-
-def _read_cursor(cursor: str | None, connection: Connection) -> set[str]:
-    remembered = json.loads(cursor) if cursor else {}
-    asked: Iterable[str] = remembered.get("asked", []) if remembered.get("connection_id") == connection.id else []
-    return set(asked)
 
 
 def _state(table: Table) -> str:

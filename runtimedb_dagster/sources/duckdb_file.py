@@ -15,7 +15,7 @@ from runtimedb_dagster.sql import identifier, literal
 
 __all__ = ["DuckDBFile"]
 
-TAKEN_NAMES = {"memory", "system", "temp"}
+TAKEN_NAMES = {"main", "memory", "system", "temp"}
 
 
 class DuckDBFile:
@@ -30,7 +30,7 @@ class DuckDBFile:
     def attach(self, duck: duckdb.DuckDBPyConnection) -> str:
         """Attach the file by the name DuckDB itself would give it: its views may contain that name."""
         alias = self._path.stem
-        if alias in TAKEN_NAMES:
+        if alias.lower() in TAKEN_NAMES:
             alias = f"{alias}_file"
         duck.execute(f"ATTACH {literal(str(self._path))} AS {identifier(alias)} (READ_ONLY)")
         return alias

@@ -29,6 +29,9 @@ class ConnectionOptions(BaseModel):
     refresh_cron: str | None = Field(default=None, description="when to refresh all cached tables, such as `0 * * * *`")
     materialize_new: bool = Field(default=False, description="true: the sensor refreshes tables that it found new")
     refresh_modified: bool = Field(default=False, description="true: the sensor refreshes tables with other columns")
+    min_row_ratio: float = Field(
+        default=0.5, ge=0, le=1, description="a version with fewer rows than this part of the one before is reported"
+    )
     max_age: Duration | None = Field(
         default=None, gt=timedelta(0), description="seconds after which a table is stale, in Dagster's checks"
     )

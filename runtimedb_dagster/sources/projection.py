@@ -34,6 +34,9 @@ DECLARED = {
     "time_ns": "VARCHAR",
 }
 
+# Parquet's time of day ends before 24:00:00, and most readers turn that into 00:00:00.
+REFUSE_MIDNIGHT = "error('the time 24:00:00 has no place in Parquet, whose days end before it')"
+
 
 @dataclass(frozen=True)
 class Projected:
@@ -62,14 +65,14 @@ def project(column: Column) -> Projected:
     except TypeContractError as error:
         raise TypeContractError(f"column {identifier(column.name)} of type {column.type}: {error}") from None
     name = identifier(column.name)
+    midnight = _holds_midnight(name, source_type)
     changed = target != str(source_type)
     declared = f"{column.type} kept as {target}" if changed and _is_declared(source_type) else None
     kept = Column(column.name, target, column.nullable, column.comment, column.type if changed else None, declared)
+    value = name if midnight is None else f"CASE WHEN {midnight} THEN {REFUSE_MIDNIGHT} ELSE {name} END"
     if changed:
-        return Projected(kept, f"CAST({name} AS {target}) AS {name}", converts=True)
-    if source_type.id == "time":
-        return Projected(kept, f"{_refuse_midnight(column.name)} AS {name}", converts=True)
-    return Projected(kept, name, converts=False)
+        value = f"CAST({value} AS {target})"
+    return Projected(kept, name if value == name else f"{value} AS {name}", converts=value != name)
 
 
 def _target(source: DuckDBPyType) -> str:
@@ -101,8 +104,28 @@ def _parts(source: DuckDBPyType) -> dict[str, DuckDBPyType]:
     return {name: part for name, part in source.children if isinstance(part, DuckDBPyType)}
 
 
-def _refuse_midnight(name: str) -> str:
-    # Parquet's time of day ends before 24:00:00; most readers turn it into 00:00:00.
-    message = literal("the time 24:00:00 has no place in Parquet, whose days end before it")
-    column = identifier(name)
-    return f"CASE WHEN {column} = TIME '24:00:00' THEN error({message}) ELSE {column} END"
+def _holds_midnight(value: str, source: DuckDBPyType, depth: int = 0) -> str | None:
+    """SQL that is true where `value` holds the time 24:00:00, at any depth; None if its type holds no times."""
+    if source.id == "time":
+        return f"{value} = TIME '24:00:00'"
+    parts = _parts(source)
+    if source.id == "struct":
+        tests = [
+            _holds_midnight(f"struct_extract({value}, {literal(name)})", part, depth) for name, part in parts.items()
+        ]
+    elif source.id == "map":
+        tests = [
+            _any_midnight(f"map_keys({value})", parts["key"], depth),
+            _any_midnight(f"map_values({value})", parts["value"], depth),
+        ]
+    elif parts:
+        tests = [_any_midnight(f"CAST({value} AS {parts['child']}[])", parts["child"], depth)]
+    else:
+        return None
+    return " OR ".join(f"({test})" for test in tests if test) or None
+
+
+def _any_midnight(values: str, element: DuckDBPyType, depth: int) -> str | None:
+    item = f"item{depth}"
+    test = _holds_midnight(item, element, depth + 1)
+    return test and f"len(list_filter({values}, lambda {item}: {test})) > 0"

@@ -105,7 +105,13 @@ class FileStorage:
             raise UnsafePathError(
                 f"The path '{path}' does not lie under the storage root {self.root}; it was not touched"
             )
-        return self.root / path
+        target = self.root / path
+        for parent in target.parents:
+            if parent == self.root:
+                break
+            if parent.is_symlink():
+                raise UnsafePathError(f"The path '{path}' leads through the symlink {parent}; it was not touched")
+        return target
 
     def _make_directories(self, directory: Path) -> None:
         missing = [parent for parent in (directory, *directory.parents) if not parent.exists()]

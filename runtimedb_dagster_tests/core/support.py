@@ -130,9 +130,9 @@ def the_table(db: RuntimeDB, name: str, connection: str = "shop") -> Table:
     return next(table for table in db.tables(connection) if table.ref == TableRef(connection, "main", name))
 
 
-def current(db: RuntimeDB, name: str) -> Version:
+def current(db: RuntimeDB, name: str, connection: str = "shop") -> Version:
     """The version of a table that must have one."""
-    version = the_table(db, name).version
+    version = the_table(db, name, connection).version
     assert version is not None
     return version
 

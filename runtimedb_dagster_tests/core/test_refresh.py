@@ -400,7 +400,8 @@ def test_a_killed_refresh_leaves_nothing_after_a_sweep_past_the_write_lease(
     try:
         partial = inside.storage.root
         await_that(
-            lambda: any(path.stat().st_size > 0 for path in partial.rglob("*.partial")), "the first bytes of a file"
+            lambda: any(path.stat().st_size > 0 for path in partial.rglob("*.partial")),
+            "the first bytes of a file",
         )
     finally:
         process.kill()
@@ -412,7 +413,7 @@ def test_a_killed_refresh_leaves_nothing_after_a_sweep_past_the_write_lease(
     assert len(inside.files()) == 2
     assert db.sweep(long_after(db.settings)).files_deleted == 1
     assert inside.files() == inside.live() == {current(db, "orders").path}
-    assert [path for path in inside.storage.root.rglob("endless")] == []
+    assert list(inside.storage.root.rglob("endless")) == []
     assert rows(db, "SELECT count(*) FROM shop.main.orders") == [(100,)]
 
 

@@ -153,9 +153,7 @@ def test_what_is_already_gone_is_deleted(storage: Storage, root: Path) -> None:
 
 @pytest.mark.parametrize("path", UNSAFE)
 @pytest.mark.parametrize("operation", ["prepare", "finalize", "delete", "location"])
-def test_an_unsafe_path_is_refused(
-    storage: Storage, outside: Path, operation: str, path: str
-) -> None:
+def test_an_unsafe_path_is_refused(storage: Storage, outside: Path, operation: str, path: str) -> None:
     act: Callable[[str], object] = getattr(storage, operation)
     with pytest.raises(UnsafePathError, match="not touched"):
         act(path)
@@ -181,9 +179,7 @@ def test_a_symlinked_directory_is_not_followed_to_delete(
 
 
 @pytest.mark.parametrize("suffix", ["", ".partial"])
-def test_a_symlink_in_place_of_a_file_is_not_touched(
-    storage: Storage, root: Path, outside: Path, suffix: str
-) -> None:
+def test_a_symlink_in_place_of_a_file_is_not_touched(storage: Storage, root: Path, outside: Path, suffix: str) -> None:
     link = root / (PATH + suffix)
     link.parent.mkdir(parents=True)
     link.symlink_to(outside / "orders_v1.parquet")

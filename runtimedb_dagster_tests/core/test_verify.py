@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -12,7 +11,15 @@ import pytest
 
 from runtimedb_dagster import RuntimeDB
 from runtimedb_dagster.heartbeat import utc_now
-from runtimedb_dagster_tests.core.support import Inside, SourceFile, current, refresh_all, refresh_one, reserve, the_table
+from runtimedb_dagster_tests.core.support import (
+    Inside,
+    SourceFile,
+    current,
+    refresh_all,
+    refresh_one,
+    reserve,
+    the_table,
+)
 
 
 @pytest.fixture
@@ -71,7 +78,7 @@ def test_an_orphan_is_found(db: RuntimeDB, inside: Inside, name: str) -> None:
 
 @pytest.mark.usefixtures("orders")
 def test_a_symlink_is_an_orphan(db: RuntimeDB, inside: Inside) -> None:
-    os.symlink("/", inside.storage.root / "link")
+    (inside.storage.root / "link").symlink_to("/")
     assert findings(db) == [("I2", "link")]
 
 

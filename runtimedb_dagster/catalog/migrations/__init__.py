@@ -10,7 +10,7 @@ from runtimedb_dagster.errors import CatalogError
 
 __all__ = ["HEAD", "migrate"]
 
-HEAD = "0004"
+HEAD = "0005"
 """The newest revision in `versions/`."""
 
 
