@@ -76,6 +76,9 @@ class Settings(BaseSettings):
         description="how long a reader's versions are kept after it was last heard of",
     )
     parallel_refresh: int = Field(default=4, ge=1, le=64, description="tables of one connection refreshed at a time")
+    retry_delay: Duration = Field(
+        default=timedelta(seconds=10), ge=timedelta(0), description="between two tries of a run whose source is away"
+    )
     memory_limit: str | None = Field(
         default=None, description="DuckDB's memory limit per process, such as 4GB (default: 80 % of memory)"
     )

@@ -191,3 +191,41 @@ def test_connect_tells_whether_a_code_server_reloads(tmp_path: Path, kind: tuple
         assert (connected.returncode == 0) is reloads, connected.stderr
         assert "Connected 'shop': 1 tables discovered" in connected.stdout
         assert ("dagster api grpc" in connected.stderr) is not reloads
+
+
+def test_200_tables_of_which_3_fail_and_the_second_try(deployment: Deployment) -> None:
+    path = deployment.directory / "big.duckdb"
+    bad = {7, 77, 177}
+    with duckdb.connect(str(path)) as duck:
+        for number in range(200):
+            time = "TIME '24:00:00'" if number in bad else "TIME '12:00:00'"
+            duck.execute(f"CREATE TABLE t{number:03} AS SELECT {number} AS id, {time} AS at")
+    deployment.runtimedb("connect", "big", f"duckdb://{path}", "--webserver", deployment.url)
+    eventually(lambda: len(deployment.partitions("big")) == 200)
+    keys = deployment.partitions("big")
+    run = deployment.materialize(
+        "big", {"dagster/asset_partition_range_start": keys[0], "dagster/asset_partition_range_end": keys[-1]}
+    )
+    assert run["status"] == "FAILURE"
+    assert deployment.partition_statuses("big") == {"numMaterialized": 197, "numFailed": 3, "numPartitions": 200}
+    assert failures(deployment, run["runId"]) == {
+        f'big.main.t{number:03}: column "at" (TIME): the time 24:00:00 has no place in Parquet, '
+        "whose days end before it"
+        for number in bad
+    }
+    change(path, "; ".join(f"UPDATE t{number:03} SET at = TIME '13:00:00'" for number in bad))
+    deployment.backfill("big", [f"main.t{number:03}" for number in sorted(bad)])
+    assert deployment.partition_statuses("big") == {"numMaterialized": 200, "numFailed": 0, "numPartitions": 200}
+
+
+def failures(deployment: Deployment, run_id: str) -> set[str]:
+    """The messages of the tables that failed in a run, as its events have them."""
+    query = """query ($id: ID!, $cursor: String) { logsForRun(runId: $id, afterCursor: $cursor) {
+        ... on EventConnection { cursor hasMore events {
+            ... on FailedToMaterializeEvent { description } } } } }"""
+    found, cursor, more = set[str](), None, True
+    while more:
+        page = deployment.ask(query, id=run_id, cursor=cursor)["logsForRun"]
+        found |= {event["description"] for event in page["events"] if event.get("description")}
+        cursor, more = page["cursor"], page["hasMore"]
+    return found

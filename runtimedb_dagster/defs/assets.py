@@ -25,7 +25,7 @@ def build_asset(connection: Connection, settings: Settings) -> dg.AssetsDefiniti
     max_age = ConnectionOptions.of(connection.options).max_age
 
     def tables(context: dg.AssetExecutionContext) -> Iterator[dg.AssetCheckResult]:
-        with as_failures(retry=True):
+        with as_failures(settings.retry_delay):
             yield from _materialize(context, key, connection.name, settings)
 
     with warnings.catch_warnings():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 
 import dagster as dg
 
@@ -12,21 +13,20 @@ from runtimedb_dagster.errors import RuntimeDBError, SourceUnavailableError
 __all__ = ["as_failures"]
 
 RETRIES = 3
-SECONDS_BETWEEN = 10
 
 
 @contextmanager
-def as_failures(*, retry: bool) -> Iterator[None]:
+def as_failures(retry_delay: timedelta | None = None) -> Iterator[None]:
     """Turn errors of RuntimeDB into failures of the step.
 
     Args:
-        retry: try again when a source is away or locked at the moment; nothing else is worth it.
+        retry_delay: after which to try again if a source is away or locked at the moment; nothing else is worth it.
     """
     try:
         yield
     except SourceUnavailableError as error:
-        if retry:
-            raise dg.RetryRequested(max_retries=RETRIES, seconds_to_wait=SECONDS_BETWEEN) from error
+        if retry_delay is not None:
+            raise dg.RetryRequested(RETRIES, retry_delay.total_seconds()) from error
         raise dg.Failure(str(error), allow_retries=False) from error
     except RuntimeDBError as error:
         raise dg.Failure(str(error), allow_retries=False) from error

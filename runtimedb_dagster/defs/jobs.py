@@ -83,12 +83,12 @@ def build_jobs(settings: Settings) -> list[dg.JobDefinition]:
 
     @dg.op(name="runtimedb_refresh", out=dg.Out(dg.Nothing), description="Discovers tables, or makes new versions.")
     def refresh(context: dg.OpExecutionContext, config: RefreshConfig) -> None:
-        with as_failures(retry=True):
+        with as_failures(settings.retry_delay):
             _refresh(context, settings, config)
 
     @dg.op(name="runtimedb_connect", out=dg.Out(dg.Nothing), description="Registers a remote database.")
     def connect(context: dg.OpExecutionContext, config: ConnectConfig) -> None:
-        with as_failures(retry=False):
+        with as_failures():
             db = database(settings)
             connection = db.connect(config.name, config.url, password_env=config.password_env, **config.options)
             tables = db.tables(connection.id)
@@ -98,13 +98,13 @@ def build_jobs(settings: Settings) -> list[dg.JobDefinition]:
 
     @dg.op(name="runtimedb_purge", out=dg.Out(dg.Nothing), description="Forgets versions and keeps the tables.")
     def purge(context: dg.OpExecutionContext, config: PurgeConfig) -> None:
-        with as_failures(retry=False):
+        with as_failures():
             result = database(settings).purge(config.connection, config.schema_name, config.table_name)
             tell(context, result.to_dict(), good=True)
 
     @dg.op(name="runtimedb_remove", out=dg.Out(dg.Nothing), description="Forgets a connection with its versions.")
     def remove(context: dg.OpExecutionContext, config: RemoveConfig) -> None:
-        with as_failures(retry=False):
+        with as_failures():
             tell(context, database(settings).remove(config.connection).to_dict(), good=True)
 
     return [_job("refresh", refresh), _job("connect", connect), _job("purge", purge), _job("remove", remove)]

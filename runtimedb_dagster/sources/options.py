@@ -33,7 +33,9 @@ class ConnectionOptions(BaseModel):
         default=0.5, ge=0, le=1, description="a version with fewer rows than this part of the one before is reported"
     )
     max_age: Duration | None = Field(
-        default=None, gt=timedelta(0), description="seconds after which a table is stale, in Dagster's checks"
+        default=None,
+        ge=timedelta(minutes=1),
+        description="seconds, from 60 on, after which a table is stale, in Dagster's checks",
     )
 
     @field_validator("refresh_cron")

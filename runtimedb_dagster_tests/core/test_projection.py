@@ -173,17 +173,17 @@ def test_exact_values_are_the_same_to_python(
     make_table("DECIMAL(38,10)", "12345678901234567890.0123456789", "-0.0000000001")
     refresh_one(db, "t", "s")
     table = pq.read_table(inside.storage.location(current(db, "t", "s").path))
-    assert sorted(table.column("v").to_pylist()) == [
+    assert {Decimal(str(value)) for value in table.column("v").to_pylist()} == {
         Decimal("-1e-10"),
         Decimal("12345678901234567890.0123456789"),
-    ]
+    }
 
 
 def test_hugeints_are_the_same_to_arrow(db: RuntimeDB, inside: Inside, make_table: Callable[..., SourceFile]) -> None:
     make_table("HUGEINT", NINES, str(2**64 + 1))
     refresh_one(db, "t", "s")
     table = pq.read_table(inside.storage.location(current(db, "t", "s").path))
-    assert sorted(int(value) for value in table.column("v").to_pylist()) == [2**64 + 1, int(NINES)]
+    assert {str(value) for value in table.column("v").to_pylist()} == {str(2**64 + 1), NINES}
 
 
 @pytest.mark.parametrize(
