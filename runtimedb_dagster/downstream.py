@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from runtimedb_dagster.defs.deps import table_deps, table_input
+from runtimedb_dagster.defs.deps import table_deps, table_input, tables_changed
 from runtimedb_dagster.defs.io_manager import RuntimeDBIOManager
 from runtimedb_dagster.defs.resource import RuntimeDBResource
 
-__all__ = ["RuntimeDBIOManager", "RuntimeDBResource", "table_deps", "table_input"]
+__all__ = ["RuntimeDBIOManager", "RuntimeDBResource", "table_deps", "table_input", "tables_changed"]

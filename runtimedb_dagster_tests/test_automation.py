@@ -9,6 +9,7 @@ from typing import Any
 import dagster as dg
 import duckdb
 import pytest
+from dagster._core.storage.partition_status_cache import get_and_update_asset_status_cache_value
 
 from runtimedb_dagster import RefreshRequest, RuntimeDB, Settings
 from runtimedb_dagster.definitions import build_definitions
@@ -178,6 +179,22 @@ def test_a_collapsed_table_is_reported_and_still_published(shop: Shop) -> None:
     shop.db.configure("shop", {"min_row_ratio": "0.01"})
     shop.run({"connection": "shop", "data": True, "partition_keys": ["main.a"]})
     assert shop.check("row_counts").passed
+
+
+def test_a_scattered_request_is_one_run_in_which_each_table_is_planned_and_recorded(shop: Shop) -> None:
+    result = shop.run({"connection": "shop", "data": True, "partition_keys": ["main.bad", "main.b"]})
+    assert not result.success
+    logs = [entry.dagster_event for entry in shop.instance.all_logs(result.run_id) if entry.dagster_event]
+    planned = {event.partition for event in logs if event.event_type_value == "ASSET_MATERIALIZATION_PLANNED"}
+    assert planned == {"main.b", "main.bad"}
+    assert shop.instance.get_materialized_partitions(ASSET) == {"main.b"}
+    asset = build_definitions(shop.settings).get_assets_def(ASSET)
+    assert asset.partitions_def is not None
+    status = get_and_update_asset_status_cache_value(
+        shop.instance, ASSET, asset.partitions_def, dynamic_partitions_loader=shop.instance
+    )
+    assert status is not None
+    assert set(status.deserialize_failed_partition_subsets(asset.partitions_def).get_partition_keys()) == {"main.bad"}
 
 
 def test_the_assets_own_run_evaluates_the_checks_before_it_fails(shop: Shop) -> None:

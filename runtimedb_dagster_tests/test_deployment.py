@@ -199,7 +199,7 @@ def test_200_tables_of_which_3_fail_and_the_second_try(deployment: Deployment) -
     with duckdb.connect(str(path)) as duck:
         for number in range(200):
             time = "TIME '24:00:00'" if number in bad else "TIME '12:00:00'"
-            duck.execute(f"CREATE TABLE t{number:03} AS SELECT {number} AS id, {time} AS at")
+            duck.execute(f"CREATE TABLE t{number:03} AS SELECT {number} AS id, {time} AS closes")
     deployment.runtimedb("connect", "big", f"duckdb://{path}", "--webserver", deployment.url)
     eventually(lambda: len(deployment.partitions("big")) == 200)
     keys = deployment.partitions("big")
@@ -208,24 +208,20 @@ def test_200_tables_of_which_3_fail_and_the_second_try(deployment: Deployment) -
     )
     assert run["status"] == "FAILURE"
     assert deployment.partition_statuses("big") == {"numMaterialized": 197, "numFailed": 3, "numPartitions": 200}
-    assert failures(deployment, run["runId"]) == {
-        f'big.main.t{number:03}: column "at" (TIME): the time 24:00:00 has no place in Parquet, '
+    assert failures(deployment, "big") == {
+        f'big.main.t{number:03}: column "closes" (TIME): the time 24:00:00 has no place in Parquet, '
         "whose days end before it"
         for number in bad
     }
-    change(path, "; ".join(f"UPDATE t{number:03} SET at = TIME '13:00:00'" for number in bad))
+    change(path, "; ".join(f"UPDATE t{number:03} SET closes = TIME '13:00:00'" for number in bad))
     deployment.backfill("big", [f"main.t{number:03}" for number in sorted(bad)])
     assert deployment.partition_statuses("big") == {"numMaterialized": 200, "numFailed": 0, "numPartitions": 200}
 
 
-def failures(deployment: Deployment, run_id: str) -> set[str]:
-    """The messages of the tables that failed in a run, as its events have them."""
-    query = """query ($id: ID!, $cursor: String) { logsForRun(runId: $id, afterCursor: $cursor) {
-        ... on EventConnection { cursor hasMore events {
-            ... on FailedToMaterializeEvent { description } } } } }"""
-    found, cursor, more = set[str](), None, True
-    while more:
-        page = deployment.ask(query, id=run_id, cursor=cursor)["logsForRun"]
-        found |= {event["description"] for event in page["events"] if event.get("description")}
-        cursor, more = page["cursor"], page["hasMore"]
-    return found
+def failures(deployment: Deployment, connection: str) -> set[str]:
+    """The messages of a connection's tables that failed, as the events of its asset's partitions have them."""
+    query = """query ($key: AssetKeyInput!) { assetOrError(assetKey: $key) { ... on Asset {
+        assetObservations(limit: 100) { partition metadataEntries { label ... on TextMetadataEntry { text } } } } } }"""
+    asset = deployment.ask(query, key={"path": ["runtimedb", connection]})["assetOrError"]
+    entries = [entry for event in asset["assetObservations"] for entry in event["metadataEntries"]]
+    return {entry["text"] for entry in entries if entry["label"] == "error"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import dagster as dg
 
@@ -11,7 +12,7 @@ from runtimedb_dagster.defs.names import asset_key
 from runtimedb_dagster.errors import RequestError
 from runtimedb_dagster.model import TableRef
 
-__all__ = ["table_deps", "table_input"]
+__all__ = ["table_deps", "table_input", "tables_changed"]
 
 Address = tuple[str, str]
 
@@ -22,7 +23,7 @@ def table_deps(connection: str, tables: Sequence[Address], *, prefix: str | None
     >>> @dg.asset(deps=table_deps("shop", [("main", "orders"), ("main", "customers")]))
     ... def revenue(runtimedb: RuntimeDBResource) -> None: ...
 
-    A table need not be there yet: its partition then counts as missing.
+    A table need not be there yet: until it has a version, its partition counts as missing.
 
     Args:
         connection: the connection's name.
@@ -51,7 +52,8 @@ def table_input(
     >>> @dg.asset(ins={"orders": table_input("shop", [("main", "orders")])})
     ... def revenue(orders: pa.Table) -> None: ...
 
-    Dagster takes one input per upstream asset: name all of a connection's tables in one of them.
+    Dagster takes one input per upstream asset (a second one is a bare KeyError), so name all of a connection's
+    tables in one.
 
     Args:
         connection: the connection's name.
@@ -64,6 +66,27 @@ def table_input(
     """
     key, mapping = _upstream(connection, tables, prefix)
     return dg.AssetIn(key=key, partition_mapping=mapping, input_manager_key=input_manager_key)
+
+
+def tables_changed() -> dg.AutomationCondition[Any]:
+    """Fires when a table that the asset depends on has other content than when the asset was made.
+
+    A refresh that finds nothing new does not count, nor does another table of the same connection. It waits for
+    tables that have no version yet, and while one of them or the asset itself is being materialized.
+
+    >>> @dg.asset(deps=table_deps("shop", [("main", "orders")]), automation_condition=tables_changed())
+    ... def revenue(runtimedb: RuntimeDBResource) -> None: ...
+    """
+    condition = dg.AutomationCondition
+    # Alone, `data_version_changed` is true of whatever partition of the connection changed; in an `and` it is
+    # narrowed to those that the dependency maps to.
+    changed = condition.data_version_changed() & ~condition.missing()
+    return (
+        condition.any_deps_match(changed).with_label("tables_changed").since_last_handled()
+        & ~condition.any_deps_missing()
+        & ~condition.any_deps_in_progress()
+        & ~condition.in_progress()
+    )
 
 
 def _upstream(

@@ -1,7 +1,7 @@
 """What Dagster is told about tables: planned, materialized, failed.
 
 An asset's own run plans its partitions; a job's op has to do it. The calls for that are not all public, so they are in
-this file alone, and `test_events.py` is what a Dagster upgrade breaks first.
+this file alone, and `test_automation.py` is what a Dagster upgrade breaks first.
 """
 
 # No `from __future__ import annotations`: Dagster reads the annotation of `context`.
@@ -12,11 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
-from dagster._core.definitions.events import (
-    AssetMaterializationFailure,
-    AssetMaterializationFailureReason,
-    AssetMaterializationFailureType,
-)
 from dagster._core.events import AssetMaterializationPlannedData, DagsterEvent
 
 from runtimedb_dagster.model import Column, Table, Version
@@ -48,7 +43,7 @@ def record(context: Context, key: dg.AssetKey, outcomes: Iterable[Refreshed], to
             context.log_event(_materialization(key, outcome))
             context.log.info("%s (%s of %s)", _told(outcome), len(finished), total)
         else:
-            _record_failure(context, key, outcome)
+            context.log_event(_failure(key, outcome))
             context.log.error("%s (%s of %s)", outcome.error, len(finished), total)
     return finished
 
@@ -71,13 +66,15 @@ def summary(connection: str, failures: Sequence[str], total: int) -> str:
     return "\n".join(lines)
 
 
-def _record_failure(context: Context, key: dg.AssetKey, outcome: Refreshed) -> None:
-    failure = AssetMaterializationFailure(
+def _failure(key: dg.AssetKey, outcome: Refreshed) -> dg.AssetObservation:
+    """Why a table has no new version, on its partition.
+
+    Dagster has an event for just that, which its open-source storage drops; an observation is kept and shown.
+    """
+    return dg.AssetObservation(
         asset_key=key,
         partition=outcome.ref.partition_key,
-        failure_type=AssetMaterializationFailureType.FAILED,
-        reason=AssetMaterializationFailureReason.FAILED_TO_MATERIALIZE,
-        description=str(outcome.error),
+        description=f"{outcome.ref} has no new version",
         metadata={
             "table": str(outcome.ref),
             "error": str(outcome.error),
@@ -85,8 +82,6 @@ def _record_failure(context: Context, key: dg.AssetKey, outcome: Refreshed) -> N
             "still serving": outcome.version.id if outcome.version else "nothing",
         },
     )
-    event = DagsterEvent.build_asset_failed_to_materialize_event(context.job_name, _step(context), failure)
-    context.instance.report_dagster_event(event, context.run_id)
 
 
 def _step(context: Context) -> str:

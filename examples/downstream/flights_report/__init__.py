@@ -1,0 +1,1 @@
+"""Three assets downstream of the demo's connection `flights`."""
