@@ -104,15 +104,27 @@ def connect(
 @click.argument("connection")
 @click.option("--option", "options", multiple=True, metavar="KEY=VALUE", help="Set an option; repeatable.")
 @click.option("--unset", multiple=True, metavar="KEY", help="Take an option back; repeatable.")
+@click.option("--webserver", metavar="URL", help="Have this dagster-webserver reload, so that it shows.")
 @as_json_option
 @click.pass_obj
 def configure(
-    settings: Callable[[], Settings], connection: str, options: tuple[str, ...], unset: tuple[str, ...], as_json: bool
+    settings: Callable[[], Settings],
+    connection: str,
+    options: tuple[str, ...],
+    unset: tuple[str, ...],
+    webserver: str | None,
+    as_json: bool,
 ) -> None:
     """Change options of CONNECTION; Dagster shows it after its code location reloads."""
     with _open(settings) as db:
         changed = db.configure(connection, _pairs(options), unset)
-    terminal.show_connections([changed], as_json=as_json)
+    if webserver:
+        show_connection(webserver, sensor_name(db.settings.asset_prefix, changed.name))
+    if as_json:
+        terminal.print_json(terminal.connection_dict(changed))
+    else:
+        set_to = ", ".join(f"{name}={value}" for name, value in changed.options.items()) or "all as by default"
+        terminal.say(f"Options of '{changed.name}': {set_to}")
 
 
 @cli.command()

@@ -13,7 +13,7 @@ import duckdb
 import pytest
 from dagster_graphql import DagsterGraphQLClient
 
-from runtimedb_dagster_tests.deployment import ROOT, Deployment
+from runtimedb_dagster_tests.deployment import ROOT, Deployment, eventually
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 SECTION = README.partition("## Through GraphQL\n")[2].partition("\n## ")[0]
@@ -145,6 +145,21 @@ def test_a_request_without_meaning_fails_before_any_work(
     assert status == "FAILURE"
     assert result is None
     assert message in error
+
+
+def test_a_connections_own_schedule_refreshes_its_cached_tables(deployment: Deployment, shop: str) -> None:
+    assert deployment.runtimedb("refresh", shop, "main", "weather", "--data").returncode == 0
+    configured = deployment.runtimedb(
+        "configure", shop, "--option", "refresh_cron=* * * * *", "--webserver", deployment.url
+    )
+    assert configured.stdout == "Options of 'errands': refresh_cron=* * * * *\n", configured.stderr
+    run_ids = eventually(
+        lambda: [i for t in deployment.ticks("schedule", "runtimedb_errands_refresh") for i in t["runIds"]]
+    )
+    status, result = ended(deployment, run_ids[0])
+    assert status == "SUCCESS"
+    assert result.items() >= {"tables_refreshed": 1, "total_rows": 1}.items()
+    deployment.runtimedb("configure", shop, "--unset", "refresh_cron", "--webserver", deployment.url)
 
 
 def test_the_command_line_launches_and_prints_the_same_result(deployment: Deployment, shop: str) -> None:

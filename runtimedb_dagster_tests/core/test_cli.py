@@ -198,6 +198,17 @@ def test_a_sweep_that_fails_says_so(db: RuntimeDB, inside: Inside, run: Run) -> 
     assert ran.json["files_failed"] == 1
 
 
+@pytest.mark.usefixtures("shop")
+def test_options_are_set_and_taken_back(db: RuntimeDB, run: Run) -> None:
+    before = db.connection("shop").options
+    done = run("configure", "shop", "--option", "max_age=3600", "--option", "materialize_new=true", "--json")
+    assert done.json["options"] == {**before, "max_age": "3600", "materialize_new": "true"}
+    assert run("configure", "shop", "--unset", "max_age", "--unset", "materialize_new").status == 0
+    assert db.connection("shop").options == before
+    fails(run("configure", "shop", "--option", "max_age=soon"), "The option max_age is wrong")
+    fails(run("configure", "shop", "--option", "colour=red"), "The option 'colour' is unknown to 'duckdb'")
+
+
 def test_checking(shop: SourceFile, run: Run) -> None:
     healthy = run("check", "shop", "--json")
     assert (healthy.status, healthy.json["healthy"]) == (0, True)

@@ -153,5 +153,5 @@ def test_two_inputs_of_one_connection_are_refused_by_dagster() -> None:
         "orders": table_input("shop", [("main", "orders")]),
         "customers": table_input("shop", [("crm", "customers")]),
     }
-    with pytest.raises(KeyError, match="orders|customers"):
+    with pytest.raises(KeyError, match=r"orders|customers"):
         dg.asset(ins=ins)(both)
