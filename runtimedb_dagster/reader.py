@@ -168,18 +168,21 @@ class Query:
 
     def _missing(self, connection: Connection, ref: TableRef) -> tuple[TableRef, Version]:
         """The first version of a table that the snapshot does not have, or why there is none."""
-        tables = self._catalog.tables.list(connection)
-        exact = [table for table in tables if table.ref == ref]
-        alike = [table for table in tables if _fold(str(table.ref)) == _fold(str(ref))]
-        if not (exact or len(alike) == 1):
-            raise TableNotFoundError(str(ref), _did_you_mean(str(ref), [str(table.ref) for table in tables]))
-        table = (exact or alike)[0]
+        table = self._catalog.tables.find(connection, ref.schema_name, ref.table_name) or self._alike(connection, ref)
         if self._fetch is None:
             raise TableNotCachedError(
                 f"{table.ref} is discovered but has no version yet; materialize partition '{table.ref.partition_key}' "
                 f"of its asset, run `{_refresh_command(table.ref)}`, or query with fetch_missing"
             )
         return table.ref, self._fetch(table)
+
+    def _alike(self, connection: Connection, ref: TableRef) -> Table:
+        """The one table whose name is `ref`'s in any case."""
+        tables = self._catalog.tables.list(connection)
+        alike = [table for table in tables if _fold(str(table.ref)) == _fold(str(ref))]
+        if len(alike) != 1:
+            raise TableNotFoundError(str(ref), _did_you_mean(str(ref), [str(table.ref) for table in tables]))
+        return alike[0]
 
 
 def _fold(name: str) -> str:

@@ -101,6 +101,7 @@ class _Work:
     done: SimpleQueue[Refreshed | str] = field(default_factory=SimpleQueue)
 
     def next_table(self) -> Table | None:
+        """A table that no worker has taken, None when there is none left."""
         try:
             return self.tables.popleft()
         except IndexError:

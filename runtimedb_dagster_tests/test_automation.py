@@ -13,6 +13,7 @@ from dagster._core.storage.partition_status_cache import get_and_update_asset_st
 
 from runtimedb_dagster import RefreshRequest, RuntimeDB, Settings
 from runtimedb_dagster.definitions import build_definitions
+from runtimedb_dagster.errors import ConfigurationError
 
 ASSET = dg.AssetKey(["runtimedb", "shop"])
 
@@ -129,6 +130,14 @@ def test_a_cron_line_that_means_nothing_does_not_take_the_location_down(shop: Sh
     definitions = build_definitions(shop.settings)
     dg.Definitions.validate_loadable(definitions)
     assert "runtimedb_shop_refresh" not in {schedule.name for schedule in definitions.schedules or []}
+
+
+def test_owners_are_shown_on_the_asset(shop: Shop) -> None:
+    shop.db.configure("shop", {"owners": "team:data, ann@example.org"})
+    asset = build_definitions(shop.settings).get_assets_def(ASSET)
+    assert list(asset.specs_by_key[ASSET].owners) == ["team:data", "ann@example.org"]
+    with pytest.raises(ConfigurationError, match="option owners is wrong"):
+        shop.db.configure("shop", {"owners": "somebody"})
 
 
 def test_an_option_is_changed_and_taken_back(shop: Shop) -> None:

@@ -46,6 +46,14 @@ class TableCatalog:
         Raises:
             TableNotFoundError: it is not in the catalog.
         """
+        table = self.find(connection, schema_name, table_name)
+        if table is None:
+            full_name = str(TableRef(connection.name, schema_name, table_name))
+            raise TableNotFoundError(full_name, f"; `runtimedb refresh {connection.name}` discovers new tables")
+        return table
+
+    def find(self, connection: Connection, schema_name: str, table_name: str) -> Table | None:
+        """One table, by its address to the letter; None if it is not in the catalog."""
         query = _selected().where(
             schema.tables.c.connection_id == connection.id,
             schema.tables.c.schema_name == schema_name,
@@ -53,10 +61,7 @@ class TableCatalog:
         )
         with self._database.read() as tx:
             row = tx.execute(query).first()
-        if row is None:
-            full_name = str(TableRef(connection.name, schema_name, table_name))
-            raise TableNotFoundError(full_name, f"; `runtimedb refresh {connection.name}` discovers new tables")
-        return _table(row)
+        return None if row is None else _table(row)
 
     def record_discovery(
         self,
@@ -113,6 +118,7 @@ class _Difference:
         self.modified = [a for a in self.updated if _signature(self.found[a].columns) != _stored(self.known[a].columns)]
 
     def refuse_if_drastic(self) -> None:
+        """Raise if this looks like a revoked permission."""
         name = self.connection.name
         if not self.found:
             raise DiscoveryRefusedError(
@@ -127,6 +133,7 @@ class _Difference:
             )
 
     def apply(self, tx: Transaction, now: datetime, delete_after: datetime) -> None:
+        """Write the difference; files of removed tables get pending deletions."""
         if self.added:
             tx.execute(insert(schema.tables), [self._row(address, now) for address in self.added])
         if self.updated:
@@ -158,6 +165,8 @@ class _Difference:
         } | _described(self.found[address])
 
     def changes(self) -> DiscoveryChanges:
+        """The difference, for the caller."""
+
         def refs(addresses: list[Address]) -> tuple[TableRef, ...]:
             return tuple(TableRef(self.connection.name, *address) for address in addresses)
 

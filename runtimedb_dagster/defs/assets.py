@@ -22,7 +22,7 @@ __all__ = ["build_asset", "build_source"]
 def build_asset(connection: Connection, settings: Settings) -> dg.AssetsDefinition:
     """The asset `runtimedb/<connection>`; materializing a partition refreshes that table's data."""
     key = asset_key(settings, connection.name)
-    max_age = ConnectionOptions.of(connection.options).max_age
+    options = ConnectionOptions.of(connection.options)
 
     def tables(context: dg.AssetExecutionContext) -> Iterator[dg.AssetCheckResult]:
         with as_failures(settings.retry_delay):
@@ -36,7 +36,8 @@ def build_asset(connection: Connection, settings: Settings) -> dg.AssetsDefiniti
             key=key,
             partitions_def=partitions_def(settings, connection.name),
             backfill_policy=dg.BackfillPolicy.single_run(),
-            freshness_policy=dg.FreshnessPolicy.time_window(fail_window=max_age) if max_age else None,
+            freshness_policy=(dg.FreshnessPolicy.time_window(fail_window=options.max_age) if options.max_age else None),
+            owners=options.owners,
             output_required=False,
             check_specs=check_specs(key),
             deps=[source_key(settings, connection.name)],

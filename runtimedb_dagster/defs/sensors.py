@@ -89,12 +89,14 @@ class _Memory:
 
     @classmethod
     def of(cls, cursor: str | None, connection: Connection) -> "_Memory":
+        """What a cursor remembers of this connection."""
         kept = json.loads(cursor) if cursor else {}
         if kept.get("connection_id") != connection.id:
             return cls(connection.id)
         return cls(connection.id, frozenset(kept["asked"]), kept["stale"])
 
     def to_cursor(self) -> str:
+        """As the sensor's cursor."""
         return json.dumps({"connection_id": self.connection_id, "asked": sorted(self.asked), "stale": self.stale})
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from datetime import timedelta
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
@@ -14,6 +15,7 @@ from runtimedb_dagster.errors import ConfigurationError
 __all__ = ["ConnectionOptions"]
 
 # Five fields of digits, names, `*`, `/`, `,`, `-`, `#` and `L`; Dagster checks what they mean.
+OWNER = re.compile(r"team:\w[\w-]*|[^@\s,]+@[^@\s,]+\.[^@\s,]+")
 CRON = re.compile(r"(\S+\s+){4}\S+")
 
 
@@ -37,6 +39,16 @@ class ConnectionOptions(BaseModel):
         ge=timedelta(minutes=1),
         description="seconds, from 60 on, after which a table is stale, in Dagster's checks",
     )
+
+    owners: tuple[str, ...] = Field(default=(), description="who to ask, such as `team:data,ann@example.org`")
+
+    @field_validator("owners", mode="before")
+    @classmethod
+    def _addresses(cls, owners: Any) -> Any:
+        given = [owner.strip() for owner in owners.split(",")] if isinstance(owners, str) else owners
+        if not all(OWNER.fullmatch(owner) for owner in given):
+            raise ValueError("owners are teams or mail addresses, such as team:data,ann@example.org")
+        return given
 
     @field_validator("refresh_cron")
     @classmethod
