@@ -45,7 +45,8 @@ def build_asset(connection: Connection, settings: Settings) -> dg.AssetsDefiniti
             kinds={connection.source_type, "parquet"},
             description=(
                 f"The tables of `{connection.url}`, a partition each. Materializing one makes a new version of it, "
-                f"read as `{connection.name}.schema.table`."
+                f"read as `{connection.name}.schema.table`. Columns and metadata on this page are those of the table "
+                "refreshed last; those of each table, and why one failed, are among its partition's events."
             ),
             metadata={"connection id": connection.id, "url": connection.url, "source type": connection.source_type},
         )(tables)

@@ -59,6 +59,8 @@ def tell(context: Context, result: dict[str, Any], *, good: bool) -> None:
 
 def summary(connection: str, failures: Sequence[str], total: int) -> str:
     """Which tables have no new version, and why."""
+    if total == 1:
+        return "\n".join(failures)
     lines = [f"Connection '{connection}': {len(failures)} of {total} tables have no new version:"]
     lines += failures[:SHOWN_FAILURES]
     if len(failures) > SHOWN_FAILURES:
@@ -104,22 +106,23 @@ def _materialization(key: dg.AssetKey, outcome: Refreshed) -> dg.AssetMaterializ
 
 def _metadata(outcome: Refreshed, version: Version) -> dict[str, Any]:
     seconds = outcome.duration_ms / 1000
+    # In the order in which the UI shows them: what one looks for first, the wide ones last.
     metadata: dict[str, Any] = {
-        "dagster/partition_row_count": version.rows,
-        "dagster/uri": Path(outcome.location).as_uri(),
-        "dagster/column_schema": dg.TableSchema(columns=[_column(column) for column in version.columns]),
         "table": str(outcome.ref),
+        "dagster/partition_row_count": version.rows,
         "changed": outcome.changed,
+        "schema changes": "; ".join(outcome.schema_changes) or "none",
         "bytes": version.bytes,
         "duration (s)": seconds,
         "rows per second": round(version.rows / max(seconds, 0.001)),
         "version": version.id,
-        "schema changes": "; ".join(outcome.schema_changes) or "none",
     }
     if outcome.replaced:
         metadata["replaced version"] = outcome.replaced
-    declared = {column.name: column.declared for column in version.columns if column.declared}
-    return metadata | ({"declared": declared} if declared else {})
+    if declared := {column.name: column.declared for column in version.columns if column.declared}:
+        metadata["declared"] = declared
+    columns = dg.TableSchema(columns=[_column(column) for column in version.columns])
+    return metadata | {"dagster/uri": Path(outcome.location).as_uri(), "dagster/column_schema": columns}
 
 
 def _column(column: Column) -> dg.TableColumn:

@@ -27,10 +27,11 @@ __all__ = ["RefreshConfig", "build_jobs", "refresh_config"]
 class RefreshConfig(dg.Config):
     """What to refresh."""
 
-    connection: str | None = Field(default=None, description="A connection's name or id. Empty: every connection.")
-    connection_id: str | None = Field(default=None, description="The same field by its other name.")
-    schema_name: str | None = Field(default=None, description="With table_name and data: the one table to refresh.")
-    table_name: str | None = Field(default=None, description="See schema_name.")
+    # Empty rather than None: the launchpad's scaffold leaves out fields without a value.
+    connection: str = Field(default="", description="A connection's name or id. Empty: every connection.")
+    connection_id: str = Field(default="", description="The same as connection.")
+    schema_name: str = Field(default="", description="With table_name and data: the one table to refresh.")
+    table_name: str = Field(default="", description="With schema_name and data: the one table to refresh.")
     data: bool = Field(default=False, description="False discovers tables and columns; true makes new versions.")
     include_uncached: bool = Field(default=True, description="False leaves out tables that have no version yet.")
     partition_keys: list[str] = Field(
@@ -64,7 +65,7 @@ class PurgeConfig(dg.Config):
 
     connection: str = Field(description="A connection's name or id.")
     schema_name: str | None = Field(default=None, description="With table_name: of this one table.")
-    table_name: str | None = Field(default=None, description="See schema_name.")
+    table_name: str | None = Field(default=None, description="With schema_name: of this one table.")
 
 
 class RemoveConfig(dg.Config):

@@ -57,7 +57,7 @@ def build_sensor(connection: Connection, settings: Settings, job: dg.JobDefiniti
         wanted = {_state(table): table.ref.partition_key for table in tables if _needs_refresh(table, options)}
         stale = stale_tables(db.connection(connection.name), tables)
         events: list[dg.AssetMaterialization | dg.AssetObservation | dg.AssetCheckEvaluation] = [
-            *_observed(settings, connection, found),
+            *_observed(settings, connection, found, first=memory.first),
             *_aged(settings, connection, stale, memory),
         ]
         # No run key: a key that came again would drop the run without a word.
@@ -81,18 +81,20 @@ class _Memory:
         connection_id: Dagster keeps the cursor of a removed sensor for the next one of its name.
         asked: the states of the tables that a run was requested for; one that keeps failing is not asked for again.
         stale: how many tables were older than `max_age`.
+        first: whether there was no tick before.
     """
 
     connection_id: str
     asked: frozenset[str] = frozenset()
     stale: int = 0
+    first: bool = False
 
     @classmethod
     def of(cls, cursor: str | None, connection: Connection) -> "_Memory":
         """What a cursor remembers of this connection."""
         kept = json.loads(cursor) if cursor else {}
         if kept.get("connection_id") != connection.id:
-            return cls(connection.id)
+            return cls(connection.id, first=True)
         return cls(connection.id, frozenset(kept["asked"]), kept["stale"])
 
     def to_cursor(self) -> str:
@@ -100,10 +102,12 @@ class _Memory:
         return json.dumps({"connection_id": self.connection_id, "asked": sorted(self.asked), "stale": self.stale})
 
 
-def _observed(settings: Settings, connection: Connection, found: DiscoveryResult) -> list[dg.AssetObservation]:
-    """What a discovery changed, if anything: an event at every tick would bury it."""
+def _observed(
+    settings: Settings, connection: Connection, found: DiscoveryResult, *, first: bool
+) -> list[dg.AssetObservation]:
+    """What a discovery changed, if anything: an event at every tick would bury it. The first one is always told."""
     changed = {"added": found.tables_added, "removed": found.tables_removed, "modified": found.tables_modified}
-    if not any(changed.values()):
+    if not first and not any(changed.values()):
         return []
     metadata = {"tables": found.tables_discovered, **changed}
     return [dg.AssetObservation(source_key(settings, connection.name), metadata=metadata)]
