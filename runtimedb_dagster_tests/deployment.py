@@ -21,8 +21,12 @@ BIN = Path(sys.executable).parent
 T = TypeVar("T")
 
 
-def eventually(what: Callable[[], T], timeout: float = 120) -> T:
-    """The first true value of `what`, polled until there is one."""
+def eventually(what: Callable[[], T], timeout: float = 300) -> T:
+    """The first true value of `what`, polled until there is one.
+
+    The daemon looks for reloaded definitions once a minute and its schedules tick once a minute, so that a new
+    schedule's first run may take more than two; a busy machine needs more.
+    """
     deadline = time.monotonic() + timeout
     while not (value := what()):
         assert time.monotonic() < deadline, f"still {value!r} after {timeout} s"
