@@ -164,11 +164,12 @@ def test_a_connections_own_schedule_refreshes_its_cached_tables(deployment: Depl
 
 
 def test_the_command_line_launches_and_prints_the_same_result(deployment: Deployment, shop: str) -> None:
-    local = deployment.runtimedb("refresh", shop, "--data", "--json")
-    remote = deployment.runtimedb("refresh", shop, "--data", "--json", "--webserver", deployment.url)
-    assert remote.returncode == 0, remote.stderr
-    without_times = [json.loads(each.stdout) | {"duration_ms": 0} for each in (local, remote)]
-    assert without_times[0] == without_times[1]
+    for arguments in ([], ["main", "weather", "--data"], ["--data", "--only-cached"], ["--data"]):
+        local = deployment.runtimedb("refresh", shop, *arguments, "--json")
+        remote = deployment.runtimedb("refresh", shop, *arguments, "--json", "--webserver", deployment.url)
+        assert remote.returncode == 0, remote.stderr
+        without_times = [json.loads(each.stdout) | {"duration_ms": 0} for each in (local, remote)]
+        assert without_times[0] == without_times[1]
     wrong = deployment.runtimedb("refresh", shop, "main", "nope", "--data", "--webserver", deployment.url)
     assert wrong.returncode == 1
     assert wrong.stderr.startswith("Error: Table 'errands.main.nope' not found")
