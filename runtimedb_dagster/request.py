@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar
 
@@ -30,6 +31,7 @@ class RefreshRequest:
         table_name: see `schema_name`.
         data: False discovers tables and columns, True makes new versions.
         include_uncached: False leaves out tables that have no version yet.
+        partition_keys: of a connection's tables, only these, by their partitions' keys; empty: all.
     """
 
     connection: str | None = None
@@ -38,6 +40,7 @@ class RefreshRequest:
     data: bool = False
     include_uncached: bool = True
     connection_id: str | None = None
+    partition_keys: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         """Make the two spellings one."""
@@ -70,6 +73,10 @@ class RefreshRequest:
             (
                 bool(table) and not self.data,
                 "schema refresh cannot target specific table; use data: true for table data refresh",
+            ),
+            (
+                bool(self.partition_keys) and not (self.data and not schema),
+                "partition_keys requires connection_id and data: true, without schema_name",
             ),
         ]
 

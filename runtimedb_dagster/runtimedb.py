@@ -16,9 +16,9 @@ from typing_extensions import Self
 from runtimedb_dagster.catalog import Catalog
 from runtimedb_dagster.config import Settings
 from runtimedb_dagster.discovery import Discoverer
-from runtimedb_dagster.errors import ConfigurationError, RequestError, RuntimeDBError
+from runtimedb_dagster.errors import ConfigurationError, RequestError, RuntimeDBError, TableNotFoundError
 from runtimedb_dagster.heartbeat import renewed, utc_now
-from runtimedb_dagster.model import Connection, DiscoveryChanges, PendingDeletion, Table, Version
+from runtimedb_dagster.model import Connection, DiscoveryChanges, PendingDeletion, Table, TableRef, Version
 from runtimedb_dagster.reader import Query, open_query
 from runtimedb_dagster.refresh import Note, Progress, Refreshed, Refresher, connection_result, table_result
 from runtimedb_dagster.request import (
@@ -248,6 +248,8 @@ class RuntimeDB:
         if request.schema_name and request.table_name:
             return connection, [self._catalog.tables.get(connection, request.schema_name, request.table_name)]
         tables = self._catalog.tables.list(connection)
+        if request.partition_keys:
+            tables = _chosen(connection, tables, request.partition_keys)
         return connection, [table for table in tables if table.cached or request.include_uncached]
 
     def refresh_tables(
@@ -357,6 +359,21 @@ class RuntimeDB:
                 f"The connection name '{name}' can't be used: it is a letter, then letters, digits or _, up to 63, "
                 f"and none of {', '.join(sorted(RESERVED_NAMES))}"
             )
+
+
+def _chosen(connection: Connection, tables: Sequence[Table], keys: Sequence[str]) -> list[Table]:
+    by_key = {table.ref.partition_key: table for table in tables}
+    for key in keys:
+        if key not in by_key:
+            raise TableNotFoundError(_full_name(connection, key))
+    return [by_key[key] for key in dict.fromkeys(keys)]
+
+
+def _full_name(connection: Connection, key: str) -> str:
+    try:
+        return str(TableRef.from_partition_key(connection.name, key))
+    except ValueError:
+        return f"{connection.name}.{key}"
 
 
 def _discovery_result(changes: Sequence[DiscoveryChanges], errors: list[dict[str, str]]) -> DiscoveryResult:

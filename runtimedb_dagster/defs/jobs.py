@@ -15,8 +15,7 @@ from runtimedb_dagster.defs.events import plan, record, summary, tell
 from runtimedb_dagster.defs.failures import as_failures
 from runtimedb_dagster.defs.names import asset_key
 from runtimedb_dagster.defs.partitions import sync_partitions
-from runtimedb_dagster.errors import RequestError
-from runtimedb_dagster.model import Connection, Table, TableRef
+from runtimedb_dagster.model import Connection, Table
 from runtimedb_dagster.refresh import connection_result, table_result
 from runtimedb_dagster.request import DiscoveryResult, RefreshRequest
 from runtimedb_dagster.runtimedb import RuntimeDB
@@ -48,6 +47,7 @@ class RefreshConfig(dg.Config):
             data=self.data,
             include_uncached=self.include_uncached,
             connection_id=self.connection_id or None,
+            partition_keys=self.partition_keys,
         )
 
 
@@ -122,14 +122,10 @@ def _job(name: str, op: dg.OpDefinition) -> dg.JobDefinition:
 def _refresh(context: dg.OpExecutionContext, settings: Settings, config: RefreshConfig) -> None:
     db, request = database(settings), config.request()
     request.validate()
-    if config.partition_keys and not (request.data and request.connection and not request.schema_name):
-        raise RequestError("partition_keys requires connection_id and data: true, without schema_name")
     if not request.data:
         _discover(context, settings, db, request, confirm=config.confirm)
         return
     connection, tables = db.plan(request)
-    if config.partition_keys:
-        tables = _chosen(connection, tables, config.partition_keys)
     _refresh_data(context, settings, db, connection, tables, one=bool(request.table_name))
 
 
@@ -171,21 +167,6 @@ def _refresh_data(
     tell(context, connection_result(connection.id, outcomes, duration_ms).to_dict(), good=not failed)
     if failed:
         raise dg.Failure(summary(connection.name, failed, len(tables)), allow_retries=False)
-
-
-def _chosen(connection: Connection, tables: list[Table], keys: list[str]) -> list[Table]:
-    by_key = {table.ref.partition_key: table for table in tables}
-    for key in keys:
-        if key not in by_key:
-            raise RequestError(f"Table '{_full_name(connection, key)}' not found")
-    return [by_key[key] for key in dict.fromkeys(keys)]
-
-
-def _full_name(connection: Connection, key: str) -> str:
-    try:
-        return str(TableRef.from_partition_key(connection.name, key))
-    except ValueError:
-        return f"{connection.name}.{key}"
 
 
 def _sync(context: dg.OpExecutionContext, settings: Settings, connection: Connection, tables: list[Table]) -> None:

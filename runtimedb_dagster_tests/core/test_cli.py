@@ -134,6 +134,14 @@ def test_refreshing_as_json(db: RuntimeDB, run: Run) -> None:
     assert not the_table(db, "customers").cached
 
 
+@pytest.mark.usefixtures("shop")
+def test_some_tables_by_their_keys(db: RuntimeDB, run: Run) -> None:
+    some = run("refresh", "shop", "--data", "--key", "main.orders", "--json").json
+    assert (some["tables_refreshed"], some["total_rows"]) == (1, 100)
+    assert not the_table(db, "customers").cached
+    fails(run("refresh", "shop", "--data", "--key", "main.nope"), "Table 'shop.main.nope' not found")
+
+
 def test_a_refresh_with_a_failed_table_says_which_and_fails(db: RuntimeDB, shop: SourceFile, run: Run) -> None:
     shop.run("DROP TABLE orders")
     failed = run("refresh", "shop", "--data", "--json")

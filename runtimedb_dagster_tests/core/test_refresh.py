@@ -115,6 +115,26 @@ def test_only_cached_leaves_out_tables_without_a_version(db: RuntimeDB, shop: So
     assert not the_table(db, "customers").cached
 
 
+def test_some_tables_by_their_partition_keys(db: RuntimeDB, shop: SourceFile) -> None:
+    shop.run('CREATE TABLE "a.b" AS SELECT 7 AS i')
+    rediscover(db)
+    key = the_table(db, "a.b").ref.partition_key
+
+    result = db.refresh(RefreshRequest("shop", data=True, partition_keys=[key, "main.orders", key]))
+
+    assert isinstance(result, ConnectionRefreshResult)
+    assert (result.tables_refreshed, result.total_rows) == (2, 101)
+    assert not the_table(db, "customers").cached
+
+
+@pytest.mark.usefixtures("shop")
+def test_an_unknown_partition_key_is_refused_before_any_work(db: RuntimeDB, inside: Inside) -> None:
+    for key in ("main.nothing", "nonsense"):
+        with pytest.raises(TableNotFoundError, match=rf"^Table 'shop\.{key}' not found"):
+            db.refresh(RefreshRequest("shop", data=True, partition_keys=["main.orders", key]))
+    assert inside.files() == inside.pending() == set()
+
+
 @pytest.mark.usefixtures("shop")
 def test_a_connection_is_named_by_its_id_too(db: RuntimeDB) -> None:
     identity = db.connections()[0].id

@@ -20,6 +20,7 @@ from runtimedb_dagster.request import (
 
 C, S, T = {"connection": "c"}, {"schema_name": "s"}, {"table_name": "t"}
 DATA = {"data": True}
+KEYS = {"partition_keys": ["s.t"]}
 
 REFUSED: list[tuple[dict[str, Any], str]] = [
     (S, "schema_name requires connection_id"),
@@ -32,6 +33,8 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     (C | S, "schema-level refresh not supported; omit schema_name to refresh entire connection"),
     (C | S | DATA, "data refresh with schema_name requires table_name"),
     (C | S | T, "schema refresh cannot target specific table; use data: true for table data refresh"),
+    (C | KEYS, "partition_keys requires connection_id and data: true, without schema_name"),
+    (C | S | T | DATA | KEYS, "partition_keys requires connection_id and data: true, without schema_name"),
 ]
 
 
@@ -46,7 +49,7 @@ def test_a_meaningless_request_is_refused_in_the_contracts_words(
     assert str(caught.value) == message
 
 
-@pytest.mark.parametrize("fields", [{}, C, C | S | T | DATA, C | DATA, C | DATA | {"include_uncached": False}])
+@pytest.mark.parametrize("fields", [{}, C, C | S | T | DATA, C | DATA, C | DATA | KEYS, C | DATA | {"include_uncached": False}])
 def test_the_contracts_rows_are_accepted(fields: dict[str, Any]) -> None:
     RefreshRequest(**fields).validate()
 

@@ -1,0 +1,24 @@
+"""What the README says of the tests."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+TESTS = Path(__file__).parents[1]
+README = (TESTS.parent / "README.md").read_text(encoding="utf-8")
+
+
+def test_each_test_that_it_names_is_in_the_file_that_it_names() -> None:
+    table = README.partition("## Every entrance")[2].partition("\n## ")[0]
+    named = 0
+    for row in table.splitlines():
+        entrance, *cells = row.strip("| ").split(" | ")
+        default = set(re.findall(r"`([\w/]+\.py)`", entrance))
+        for cell in cells:
+            files = set(re.findall(r"\(`([\w/]+\.py)`\)", cell)) or default
+            text = "".join((TESTS / file).read_text(encoding="utf-8") for file in files | default)
+            for test in re.findall(r"`(test_\w+)`", cell):
+                named += 1
+                assert f"def {test}(" in text, f"{test} is not in {files}"
+    assert named > 30
