@@ -14,6 +14,7 @@ __all__ = [
     "Connection",
     "DiscoveredTable",
     "DiscoveryChanges",
+    "Kind",
     "Lease",
     "PendingDeletion",
     "Reservation",
@@ -106,6 +107,7 @@ class Column:
         comment: the source's own.
         source_type: in a version, the source's type, where it differs from the file's.
         declared: in a version, what is different in the file, if anything.
+        base: the built-in type beneath one of the source's own making, such as a domain.
     """
 
     name: str
@@ -114,6 +116,10 @@ class Column:
     comment: str | None = None
     source_type: str | None = None
     declared: str | None = None
+    base: str | None = None
+
+
+Kind = Literal["table", "view", "materialized view", "partitioned table", "foreign table"]
 
 
 @dataclass(frozen=True)
@@ -122,7 +128,7 @@ class DiscoveredTable:
 
     schema_name: str
     table_name: str
-    kind: Literal["table", "view"] = "table"
+    kind: Kind = "table"
     columns: tuple[Column, ...] = ()
     primary_key: tuple[str, ...] = ()
     comment: str | None = None

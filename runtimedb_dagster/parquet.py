@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -44,6 +45,7 @@ def write(reading: Reading, path: Path) -> WrittenFile:
     rows = _copy(reading, path, columns)
     if (found := count_rows(path)) != rows:
         raise StorageError(f"{reading.ref}: {rows} rows were written, but the file's footer says {found}")
+    _check_columns(reading, path, columns)
     return WrittenFile(rows, path.stat().st_size, columns, _fingerprint(reading, path, columns, rows))
 
 
@@ -73,6 +75,23 @@ def _copy(reading: Reading, path: Path, columns: tuple[Column, ...]) -> int:
     if row is None:
         raise RefreshError(f"{reading.ref}: DuckDB did not say how many rows it wrote")
     return int(row[0])
+
+
+def _check_columns(reading: Reading, path: Path, columns: tuple[Column, ...]) -> None:
+    """Have the file hold what the projection promised: a source may have sent another type than it described."""
+    described = f"DESCRIBE SELECT * FROM read_parquet({literal(str(path))}, hive_partitioning = false)"
+    found = [(row[0], _plain(row[1])) for row in reading.duck.execute(described).fetchall()]
+    for column, (name, held) in zip(columns, found, strict=True):
+        if name != column.name or held != _plain(column.type):
+            raise RefreshError(
+                f"{reading.ref}: column {identifier(column.name)} was to be {column.type}, but {name} {held} arrived; "
+                "the table may have changed meanwhile: refresh it again"
+            )
+
+
+def _plain(duckdb_type: str) -> str:
+    """A type as DuckDB spells it, without the coordinate system that GeoParquet adds."""
+    return str(duckdb.sqltype(re.sub(r"GEOMETRY\('[^']*'\)", "GEOMETRY", duckdb_type)))
 
 
 def _fingerprint(reading: Reading, path: Path, columns: tuple[Column, ...], rows: int) -> str:

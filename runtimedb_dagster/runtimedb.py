@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import json
 import logging
-import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -102,7 +102,7 @@ class RuntimeDB:
         """
         self._validate_name(name)
         source_url = SourceUrl.parse(url)
-        given = {**source_url.options, **{key: str(value) for key, value in options.items()}}
+        given = {**source_url.options, **{key: _option(value) for key, value in options.items()}}
         validate(source_url, given)
         connection = self._catalog.connections.add(
             name, source_url.scheme, str(source_url), given, password_env, utc_now()
@@ -129,7 +129,7 @@ class RuntimeDB:
         """
         found, taken_back = self._catalog.connections.get(connection), set(unset)
         given = {name: value for name, value in found.options.items() if name not in taken_back}
-        given |= {name: str(value) for name, value in options.items()}
+        given |= {name: _option(value) for name, value in options.items()}
         validate(SourceUrl.parse(found.url), given)
         self._catalog.connections.set_options(found, given)
         return self._catalog.connections.get(found.id)
@@ -346,10 +346,6 @@ class RuntimeDB:
 
     @contextmanager
     def _open(self, connection: Connection) -> Iterator[Source]:
-        if connection.password_env and connection.password_env not in os.environ:
-            raise ConfigurationError(
-                f"Connection '{connection.name}': the environment variable {connection.password_env} is not set"
-            )
         with open_source(connection, self.settings.duckdb_config) as source:
             yield source
 
@@ -359,6 +355,11 @@ class RuntimeDB:
                 f"The connection name '{name}' can't be used: it is a letter, then letters, digits or _, up to 63, "
                 f"and none of {', '.join(sorted(RESERVED_NAMES))}"
             )
+
+
+def _option(value: Any) -> str:
+    """An option's value as the catalog keeps it and the command line gives it."""
+    return json.dumps(value) if isinstance(value, dict | list | tuple) else str(value)
 
 
 def _chosen(connection: Connection, tables: Sequence[Table], keys: Sequence[str]) -> list[Table]:

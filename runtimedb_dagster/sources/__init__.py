@@ -6,11 +6,16 @@ from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Protocol
 
+from pydantic import BaseModel, ValidationError
+
 from runtimedb_dagster.errors import ConfigurationError
 from runtimedb_dagster.model import Connection, DiscoveredTable, TableRef
-from runtimedb_dagster.sources.adapter import AttachedSource, Reading
+from runtimedb_dagster.sources.adapter import AttachedSource, Dialect, Reading
 from runtimedb_dagster.sources.duckdb_file import DuckDBFile
 from runtimedb_dagster.sources.options import ConnectionOptions
+from runtimedb_dagster.sources.postgresql import PostgreSQL
+from runtimedb_dagster.sources.secrets import hider, password
+from runtimedb_dagster.sources.shape import Shape
 from runtimedb_dagster.sources.url import SourceUrl
 
 __all__ = ["ConnectionOptions", "Reading", "Source", "SourceUrl", "open_source", "validate"]
@@ -35,8 +40,18 @@ class Source(Protocol):
         """Let go of the source."""
 
 
-DIALECTS = {"duckdb": DuckDBFile}
-PLANNED = ("sqlite", "postgresql", "mysql")
+class DialectType(Protocol):
+    """How a dialect is made: for a URL, with its own options, and the password if there is one."""
+
+    @property
+    def options(self) -> type[BaseModel]:
+        """The model of its own options."""
+
+    def __call__(self, url: SourceUrl, options: Any, password: str | None) -> Dialect:
+        """Make one; nothing is opened yet."""
+
+
+DIALECTS: dict[str, DialectType] = {"duckdb": DuckDBFile, "postgresql": PostgreSQL}
 
 
 @contextmanager
@@ -44,10 +59,13 @@ def open_source(connection: Connection, config: Mapping[str, Any]) -> Iterator[S
     """Open the source of a connection; `config` is DuckDB's (memory_limit, threads).
 
     Raises:
+        ConfigurationError: its password is not where it should be.
         SourceError: it can't be opened.
     """
-    dialect = DIALECTS[connection.source_type](SourceUrl.parse(connection.url))
-    source = AttachedSource(connection, dialect, config)
+    make, secret = DIALECTS[connection.source_type], password(connection)
+    dialect = make(SourceUrl.parse(connection.url), _parsed(make.options, connection.options), secret)
+    shape = Shape.of(ConnectionOptions.of(connection.options))
+    source = AttachedSource(connection, dialect, shape, config, hider(secret))
     try:
         yield source
     finally:
@@ -61,10 +79,19 @@ def validate(url: SourceUrl, options: Mapping[str, str]) -> None:
         ConfigurationError: an unknown source type or option, or a value of the wrong form.
     """
     if url.scheme not in DIALECTS:
-        why = "is not supported by this release" if url.scheme in PLANNED else "is unknown"
-        raise ConfigurationError(f"The source type '{url.scheme}' {why}; known are: {', '.join(DIALECTS)}")
-    known = [*ConnectionOptions.model_fields, *DIALECTS[url.scheme].options]
+        raise ConfigurationError(f"The source type '{url.scheme}' is unknown; known are: {', '.join(DIALECTS)}")
+    own = DIALECTS[url.scheme].options
+    known = [*ConnectionOptions.model_fields, *own.model_fields]
     for name in options:
         if name not in known:
             raise ConfigurationError(f"The option '{name}' is unknown to '{url.scheme}'; known are: {', '.join(known)}")
-    ConnectionOptions.of(options)
+    _parsed(ConnectionOptions, options)
+    _parsed(own, options)
+
+
+def _parsed(model: type[BaseModel], options: Mapping[str, str]) -> Any:
+    try:
+        return model.model_validate(dict(options))
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        raise ConfigurationError(f"The option {first['loc'][0]} is wrong: {first['msg']}") from None

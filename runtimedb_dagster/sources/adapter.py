@@ -4,41 +4,95 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import duckdb
 
-from runtimedb_dagster.errors import RefreshError, SourceError, SourceUnavailableError, TypeContractError
+from runtimedb_dagster.errors import (
+    RefreshError,
+    RuntimeDBError,
+    SourceError,
+    SourceUnavailableError,
+    TypeContractError,
+)
 from runtimedb_dagster.model import Column, Connection, DiscoveredTable, TableRef
+from runtimedb_dagster.sources.extensions import load
 from runtimedb_dagster.sources.projection import Projected
-from runtimedb_dagster.sql import identifier, literal, qualified
+from runtimedb_dagster.sources.shape import Shape
+from runtimedb_dagster.sql import identifier
 
-__all__ = ["AttachedSource", "Dialect", "Reading", "first_line"]
+__all__ = ["AttachedSource", "Dialect", "Reading", "Relation", "TableIsGone", "first_line"]
+
+
+@dataclass(frozen=True)
+class Relation:
+    """A remote table as the transaction that reads it sees it.
+
+    Attributes:
+        columns: in the words of the source.
+        session: the source's id of the session that reads, by which it can be cancelled.
+        native: whether DuckDB's own scan may read it, rather than a query of ours on the server.
+    """
+
+    columns: tuple[Column, ...]
+    session: int | None = None
+    native: bool = True
+
+
+class TableIsGone(Exception):  # noqa: N818 - it ends in what the user reads
+    """A dialect found no such table."""
 
 
 class Dialect(Protocol):
-    """What differs from source to source."""
+    """What differs from source to source; one is made per attached source."""
+
+    extensions: Sequence[str]
 
     def attach(self, duck: duckdb.DuckDBPyConnection) -> str:
         """Attach the remote database read-only; returns the name it is attached by."""
 
-    def discovery_query(self, alias: str) -> str:
-        """One query: schema, table, kind, comment, estimated rows, columns, primary key.
+    def check(self, duck: duckdb.DuckDBPyConnection, alias: str) -> None:
+        """Ask the source for something small."""
 
-        `columns` is a list of structs (name, type, nullable, comment) in their order.
+    def discover(self, duck: duckdb.DuckDBPyConnection, alias: str) -> list[DiscoveredTable]:
+        """All tables and views, by as few queries as the source allows."""
+
+    def describe(self, duck: duckdb.DuckDBPyConnection, alias: str, ref: TableRef) -> Relation:
+        """The table as the transaction that `duck` has just begun sees it.
+
+        Raises:
+            TableIsGone
         """
 
     def project(self, column: Column) -> Projected:
         """The select-list entry that yields a column as the type contract demands."""
 
+    def origin(
+        self,
+        duck: duckdb.DuckDBPyConnection,
+        alias: str,
+        ref: TableRef,
+        relation: Relation,
+        projection: Sequence[Projected],
+        where: str | None,
+    ) -> str:
+        """What the select list reads from, after the guards have found nothing in the same transaction.
+
+        Raises:
+            TypeContractError: a value has no exact form.
+        """
+
+    def cancel(self, duck: duckdb.DuckDBPyConnection, alias: str, session: int) -> None:
+        """End what a session of the source is doing, where DuckDB's interrupt would wait for it."""
+
     def is_passing(self, error: str) -> bool:
         """Whether an error may be gone when one tries again."""
 
     def explain(self, error: str) -> str:
-        """What an error of this source means and what to do, or the error itself."""
+        """What DuckDB's message of an error means and what to do, or its first line."""
 
 
 @dataclass(frozen=True)
@@ -49,13 +103,15 @@ class Reading:
         ref: which table.
         duck: the DuckDB connection in whose open transaction the table is read.
         projection: its columns as the transaction sees them.
-        origin: the table as DuckDB addresses it.
+        origin: what DuckDB reads them from.
+        explain: what an error of this source means.
     """
 
     ref: TableRef
     duck: duckdb.DuckDBPyConnection
     projection: tuple[Projected, ...]
     origin: str
+    explain: Callable[[duckdb.Error], str]
 
     @property
     def select(self) -> str:
@@ -76,13 +132,13 @@ class Reading:
                 column = projected.column
                 origin = column.source_type or column.type
                 return TypeContractError(f"{self.ref}: column {identifier(column.name)} ({origin}): {reason}")
-        return RefreshError(f"{self.ref}: reading it failed: {first_line(error)}")
+        return RefreshError(f"{self.ref}: reading it failed: {self.explain(error)}")
 
     def _failure(self, projected: Projected) -> str | None:
         try:
             self.duck.execute(f"SELECT count(COLUMNS(*)) FROM (SELECT {projected.expression} FROM {self.origin})")
         except _OF_A_VALUE as error:
-            return first_line(error)
+            return self.explain(error)
         return None
 
 
@@ -92,22 +148,43 @@ class AttachedSource:
     Attached once, read by as many threads as the caller likes.
     """
 
-    def __init__(self, connection: Connection, dialect: Dialect, config: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        dialect: Dialect,
+        shape: Shape,
+        config: Mapping[str, Any],
+        hide: Callable[[str], str],
+    ) -> None:
         """Attach the database of `connection`.
+
+        Args:
+            connection: whose source it is.
+            dialect: what is particular about it.
+            shape: which of its tables, rows and columns are wanted.
+            config: DuckDB's.
+            hide: takes the secrets out of a text.
 
         Raises:
             SourceError: it can't be opened.
         """
         self._connection = connection
         self._dialect = dialect
+        self._shape = shape
+        self._hide = hide
         self._duck = duckdb.connect(":memory:", config={**_LOCKED_DOWN, **config})
-        self._readings: set[duckdb.DuckDBPyConnection] = set()
+        self._readings: dict[duckdb.DuckDBPyConnection, int | None] = {}
         try:
             self._duck.execute("SET TimeZone = 'UTC'")
+            for extension in dialect.extensions:
+                load(self._duck, extension)
             self._alias = dialect.attach(self._duck)
         except duckdb.Error as error:
             self._duck.close()
-            raise self._source_error("can't be opened", error) from error
+            raise self._source_error("can't be opened", error) from None
+        except RuntimeDBError:
+            self._duck.close()
+            raise
 
     def close(self) -> None:
         """Detach."""
@@ -115,8 +192,11 @@ class AttachedSource:
 
     def cancel(self) -> None:
         """Interrupt all readings, from any thread."""
-        for duck in list(self._readings):
+        for duck, session in list(self._readings.items()):
             duck.interrupt()
+            if session is not None:
+                with self._duck.cursor() as aside, contextlib.suppress(duckdb.Error):
+                    self._dialect.cancel(aside, self._alias, session)
 
     def check(self) -> None:
         """Ask the source for something small.
@@ -125,21 +205,21 @@ class AttachedSource:
             SourceError: it does not answer.
         """
         try:
-            self._duck.execute(f"SELECT count(*) FROM duckdb_schemas() WHERE database_name = {literal(self._alias)}")
+            self._dialect.check(self._duck, self._alias)
         except duckdb.Error as error:
-            raise self._source_error("does not answer", error) from error
+            raise self._source_error("does not answer", error) from None
 
     def discover(self) -> list[DiscoveredTable]:
-        """All tables and views the source shows.
+        """All tables and views that the source shows and the connection wants.
 
         Raises:
             SourceError: it can't be asked.
         """
         try:
-            rows = self._duck.execute(self._dialect.discovery_query(self._alias)).fetchall()
+            found = self._dialect.discover(self._duck, self._alias)
         except duckdb.Error as error:
-            raise self._source_error("can't be listed", error) from error
-        return [_discovered(*row) for row in rows]
+            raise self._source_error("can't be listed", error) from None
+        return [table for table in found if self._shape.wants(table.schema_name, table.table_name)]
 
     @contextmanager
     def read(self, ref: TableRef) -> Iterator[Reading]:
@@ -149,38 +229,40 @@ class AttachedSource:
             RefreshError: it is gone, or has a column without an exact form.
         """
         with self._duck.cursor() as duck:
-            self._readings.add(duck)
+            self._readings[duck] = None
             try:
-                # Views of the source may name their tables without schema or database.
-                duck.execute(f"USE {identifier(self._alias)}; SET TimeZone = 'UTC'; SET enable_progress_bar = true")
+                duck.execute("SET TimeZone = 'UTC'; SET enable_progress_bar = true")
                 duck.execute("SET enable_progress_bar_print = false; BEGIN")
                 yield self._reading(duck, ref)
             finally:
-                self._readings.discard(duck)
+                del self._readings[duck]
                 with contextlib.suppress(duckdb.Error):
                     duck.execute("ROLLBACK")
 
     def _reading(self, duck: duckdb.DuckDBPyConnection, ref: TableRef) -> Reading:
-        origin = qualified(self._alias, ref.schema_name, ref.table_name)
         try:
-            described = duck.execute(f"DESCRIBE {origin}").fetchall()
-        except duckdb.CatalogException as error:
+            relation = self._dialect.describe(duck, self._alias, ref)
+            self._readings[duck] = relation.session
+            projection = self._shape.apply(ref, relation.columns, self._dialect.project)
+            where = self._shape.where(ref)
+            origin = self._dialect.origin(duck, self._alias, ref, relation, projection, where)
+        except TableIsGone as gone:
             raise RefreshError(
-                f"{ref}: the source no longer has it, or it is a view of something that is gone ({first_line(error)}); "
+                f"{ref}: the source no longer has it, or it is a view of something that is gone{gone}; "
                 f"`runtimedb refresh {ref.connection}` discovers what is there now"
-            ) from error
+            ) from None
         except duckdb.Error as error:
-            raise RefreshError(f"{ref}: the source can't describe it: {first_line(error)}") from error
-        columns = [Column(row[0], row[1], nullable=row[2] == "YES") for row in described]
-        try:
-            return Reading(ref, duck, tuple(self._dialect.project(column) for column in columns), origin)
+            raise RefreshError(f"{ref}: the source can't describe it: {self._explained(error)}") from None
         except TypeContractError as error:
             raise TypeContractError(f"{ref}: {error}") from error
+        return Reading(ref, duck, projection, origin, self._explained)
+
+    def _explained(self, error: duckdb.Error) -> str:
+        return self._dialect.explain(self._hide(str(error)))
 
     def _source_error(self, what: str, error: duckdb.Error) -> SourceError:
-        reason = self._dialect.explain(first_line(error))
-        kind = SourceUnavailableError if self._dialect.is_passing(first_line(error)) else SourceError
-        return kind(f"Connection '{self._connection.name}' ({self._connection.url}) {what}: {reason}")
+        kind = SourceUnavailableError if self._dialect.is_passing(str(error)) else SourceError
+        return kind(f"Connection '{self._connection.name}' ({self._connection.url}) {what}: {self._explained(error)}")
 
 
 # Nothing is fetched from the network, or loaded, that was not asked for; rows may come in any order.
@@ -196,26 +278,6 @@ _LOCKED_DOWN: dict[str, Any] = {
 _OF_A_VALUE = (duckdb.ConversionException, duckdb.InvalidInputException, duckdb.OutOfRangeException)
 
 
-def first_line(error: duckdb.Error) -> str:
+def first_line(error: duckdb.Error | str) -> str:
     """DuckDB's message without the kind of error before it and the pointer into the statement after it."""
     return re.sub(r"^[A-Z][\w ]* Error: ", "", str(error).split("\n", 1)[0].strip())
-
-
-def _discovered(
-    schema_name: str,
-    table_name: str,
-    kind: Any,
-    comment: str | None,
-    estimated_rows: int | None,
-    columns: list[dict[str, Any]],
-    primary_key: list[str] | None,
-) -> DiscoveredTable:
-    return DiscoveredTable(
-        schema_name,
-        table_name,
-        kind,
-        tuple(Column(**column) for column in columns),
-        tuple(primary_key or ()),
-        comment,
-        estimated_rows,
-    )

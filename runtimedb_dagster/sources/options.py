@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from datetime import timedelta
@@ -17,6 +18,16 @@ __all__ = ["ConnectionOptions"]
 # Five fields of digits, names, `*`, `/`, `,`, `-`, `#` and `L`; Dagster checks what they mean.
 OWNER = re.compile(r"team:\w[\w-]*|[^@\s,]+@[^@\s,]+\.[^@\s,]+")
 CRON = re.compile(r"(\S+\s+){4}\S+")
+MASKS = ("sha256", "null", "redact")
+
+Names = tuple[str, ...]
+
+
+def _names(text: str) -> Any:
+    """Names with commas between them; a JSON list where a name has a comma itself."""
+    if text.lstrip().startswith("["):
+        return json.loads(text)
+    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 class ConnectionOptions(BaseModel):
@@ -41,6 +52,48 @@ class ConnectionOptions(BaseModel):
     )
 
     owners: tuple[str, ...] = Field(default=(), description="who to ask, such as `team:data,ann@example.org`")
+
+    include: Names = Field(default=(), description="patterns of the tables to discover, such as `sales.*,main.orders`")
+    exclude: Names = Field(default=(), description="patterns of tables to leave out")
+    where: dict[str, str] | None = Field(
+        default=None, description="conditions on rows in the source's SQL, such as `sales.*: year >= 2020`"
+    )
+    columns: Names = Field(default=(), description="where a table has columns of these patterns, only they are read")
+    exclude_columns: Names = Field(default=(), description="patterns of columns to leave out, such as `*.ssn`")
+    mask: dict[str, str] | None = Field(
+        default=None, description="columns to mask by sha256, null or redact, such as `*email*:sha256`"
+    )
+    password_file: str | None = Field(default=None, description="a file that holds the password, read at each use")
+
+    @field_validator("include", "exclude", "columns", "exclude_columns", mode="before")
+    @classmethod
+    def _list(cls, given: Any) -> Any:
+        return _names(given) if isinstance(given, str) else given
+
+    @field_validator("where", mode="before")
+    @classmethod
+    def _conditions(cls, given: Any) -> Any:
+        if not isinstance(given, str) or given.lstrip().startswith("{"):
+            return json.loads(given) if isinstance(given, str) else given
+        pattern, separator, condition = given.partition(":")
+        if not separator or not pattern.strip() or not condition.strip():
+            raise ValueError("a condition is written `pattern: SQL`, or several as a JSON object")
+        return {pattern.strip(): condition.strip()}
+
+    @field_validator("mask", mode="before")
+    @classmethod
+    def _masks(cls, given: Any) -> Any:
+        if not isinstance(given, str) or given.lstrip().startswith("{"):
+            return json.loads(given) if isinstance(given, str) else given
+        return {pattern: mask for pattern, _, mask in (entry.rpartition(":") for entry in _names(given))}
+
+    @field_validator("mask")
+    @classmethod
+    def _known_masks(cls, masks: dict[str, str] | None) -> dict[str, str] | None:
+        for pattern, mask in (masks or {}).items():
+            if not pattern or mask not in MASKS:
+                raise ValueError(f"a mask is written `pattern:mask`, where mask is one of {', '.join(MASKS)}")
+        return masks
 
     @field_validator("owners", mode="before")
     @classmethod

@@ -46,11 +46,28 @@ class Projected:
         column: as the file will have it.
         expression: SQL that yields it from the source's column.
         converts: whether the expression can fail on a value.
+        remote: SQL of the source that yields what `expression` starts from, where the bare column does not do.
+        arrives: DuckDB's type of what `expression` starts from, where that is not in `column`.
+        guard: SQL of the source that is true for a value without an exact form; `because` says why.
     """
 
     column: Column
     expression: str
     converts: bool
+    remote: str | None = None
+    guard: str | None = None
+    because: str = ""
+    arrives: str | None = None
+
+    @property
+    def source_name(self) -> str:
+        """The column's name in the source."""
+        return self.column.name
+
+    @property
+    def value(self) -> str:
+        """The expression without its name."""
+        return self.expression.removesuffix(f" AS {identifier(self.column.name)}")
 
 
 def project(column: Column) -> Projected:

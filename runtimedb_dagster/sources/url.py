@@ -11,6 +11,7 @@ from runtimedb_dagster.errors import ConfigurationError
 __all__ = ["SourceUrl"]
 
 FILE_SCHEMES = {"duckdb", "sqlite"}
+ALIASES = {"postgres": "postgresql", "mariadb": "mysql", "sqlite3": "sqlite"}
 SECRET_WORDS = ("password", "passwd", "pwd", "secret", "token")
 
 
@@ -51,16 +52,19 @@ class SourceUrl:
             )
         if not parts.scheme or (parts.scheme in FILE_SCHEMES and parts.netloc):
             raise ConfigurationError("The source URL must start like duckdb:///path or postgresql://user@host/db")
-        path = _file(parts.path) if parts.scheme in FILE_SCHEMES else unquote(parts.path.lstrip("/"))
-        return cls(parts.scheme, path, parts.hostname, port, parts.username, options)
+        scheme = ALIASES.get(parts.scheme, parts.scheme)
+        path = _file(parts.path) if scheme in FILE_SCHEMES else unquote(parts.path.lstrip("/"))
+        user = unquote(parts.username) if parts.username else None
+        return cls(scheme, path, parts.hostname, port, user, options)
 
     def __str__(self) -> str:
         """The URL that the catalog keeps: without options, which it keeps beside it."""
         if self.scheme in FILE_SCHEMES:
             return f"{self.scheme}://{quote(self.path)}"
-        user = f"{quote(self.user)}@" if self.user else ""
+        user = f"{quote(self.user, safe='')}@" if self.user else ""
         port = f":{self.port}" if self.port else ""
-        return f"{self.scheme}://{user}{self.host or ''}{port}/{quote(self.path)}"
+        host = f"[{self.host}]" if self.host and ":" in self.host else self.host or ""
+        return f"{self.scheme}://{user}{host}{port}/{quote(self.path)}"
 
 
 def _file(raw: str) -> str:

@@ -10,8 +10,10 @@ from runtimedb_dagster import RuntimeDB, Settings
 from runtimedb_dagster.catalog import Catalog
 from runtimedb_dagster.discovery import Discoverer
 from runtimedb_dagster.model import DiscoveredTable
-from runtimedb_dagster.sources import DIALECTS, SourceUrl
+from runtimedb_dagster.sources import SourceUrl
 from runtimedb_dagster.sources.adapter import AttachedSource
+from runtimedb_dagster.sources.duckdb_file import DuckDBFile, NoOptions
+from runtimedb_dagster.sources.shape import Shape
 
 
 class Slow(AttachedSource):
@@ -34,7 +36,8 @@ def test_a_discovery_that_is_overtaken_removes_nothing(tmp_path: Path) -> None:
     catalog = Catalog(settings.effective_catalog_url)
     with RuntimeDB(settings) as db:
         shop = db.connect("shop", f"duckdb://{path}")
-        slow = Slow(shop, DIALECTS["duckdb"](SourceUrl.parse(shop.url)), {})
+        dialect = DuckDBFile(SourceUrl.parse(shop.url), NoOptions(), None)
+        slow = Slow(shop, dialect, Shape(), {}, str)
         slow.overtaking, slow.path = db, path
         changes = Discoverer(catalog, settings).discover(shop, slow)
         assert changes.removed == ()

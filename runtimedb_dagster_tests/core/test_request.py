@@ -49,7 +49,9 @@ def test_a_meaningless_request_is_refused_in_the_contracts_words(
     assert str(caught.value) == message
 
 
-@pytest.mark.parametrize("fields", [{}, C, C | S | T | DATA, C | DATA, C | DATA | KEYS, C | DATA | {"include_uncached": False}])
+@pytest.mark.parametrize(
+    "fields", [{}, C, C | S | T | DATA, C | DATA, C | DATA | KEYS, C | DATA | {"include_uncached": False}]
+)
 def test_the_contracts_rows_are_accepted(fields: dict[str, Any]) -> None:
     RefreshRequest(**fields).validate()
 

@@ -1,0 +1,109 @@
+"""Which tables, rows and columns of a connection are wanted, and which columns are masked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+
+from runtimedb_dagster.errors import TypeContractError
+from runtimedb_dagster.model import Column, TableRef
+from runtimedb_dagster.sources.options import ConnectionOptions
+from runtimedb_dagster.sources.projection import Projected
+from runtimedb_dagster.sql import identifier
+
+__all__ = ["Shape"]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The patterns of a connection's options.
+
+    `*` stands for anything, and case does not matter: a pattern that protects a column should not miss it for its
+    case. A pattern of tables is held against `schema.table` and against the table's name alone; one of columns
+    against `schema.table.column`, `table.column` and the column's name alone.
+    """
+
+    include: Sequence[str] = ()
+    exclude: Sequence[str] = ()
+    rows: Mapping[str, str] | None = None
+    columns: Sequence[str] = ()
+    exclude_columns: Sequence[str] = ()
+    masks: Mapping[str, str] | None = None
+
+    @classmethod
+    def of(cls, options: ConnectionOptions) -> Shape:
+        """The patterns in a connection's options."""
+        return cls(
+            options.include, options.exclude, options.where, options.columns, options.exclude_columns, options.mask
+        )
+
+    def wants(self, schema_name: str, table_name: str) -> bool:
+        """Whether a table is to be discovered."""
+        names = _names(schema_name, table_name)
+        return (not self.include or _any(self.include, names)) and not _any(self.exclude, names)
+
+    def where(self, ref: TableRef) -> str | None:
+        """The condition that a table's rows must meet, in SQL of its source."""
+        names = _names(ref.schema_name, ref.table_name)
+        conditions = [sql for pattern, sql in (self.rows or {}).items() if _any([pattern], names)]
+        return " AND ".join(f"({sql}\n)" for sql in conditions) or None
+
+    def apply(
+        self, ref: TableRef, columns: Sequence[Column], project: Callable[[Column], Projected]
+    ) -> tuple[Projected, ...]:
+        """The select list: the wanted columns as `project` yields them, masked where a mask says so.
+
+        Raises:
+            TypeContractError: no column is left, or two names differ by case only.
+        """
+        wanted = self._wanted(ref, columns)
+        if not wanted:
+            raise TypeContractError("it has no columns" if not columns else "the patterns leave it no columns")
+        _refuse_twins(wanted)
+        return tuple(self._project(ref, column, project) for column in wanted)
+
+    def _wanted(self, ref: TableRef, columns: Sequence[Column]) -> list[Column]:
+        chosen = [column for column in columns if _any(self.columns, _names_in(ref, column))]
+        return [column for column in chosen or columns if not _any(self.exclude_columns, _names_in(ref, column))]
+
+    def _project(self, ref: TableRef, column: Column, project: Callable[[Column], Projected]) -> Projected:
+        for pattern, mask in (self.masks or {}).items():
+            if _any([pattern], _names_in(ref, column)):
+                return _masked(project(column), mask)
+        return project(column)
+
+
+def _masked(plain: Projected, mask: str) -> Projected:
+    """A column whose values do not leave the select list."""
+    name = identifier(plain.column.name)
+    if mask == "null":
+        masked = replace(plain.column, nullable=True, declared="masked: null")
+        return replace(plain, column=masked, expression=f"CAST(NULL AS {masked.type}) AS {name}", guard=None)
+    masked = replace(plain.column, type="VARCHAR", declared=f"masked: {mask}")
+    text = f"CAST({plain.value} AS VARCHAR)"
+    hidden = f"sha256({text})" if mask == "sha256" else f"CASE WHEN {text} IS NOT NULL THEN '***' END"
+    return replace(plain, column=masked, expression=f"{hidden} AS {name}", converts=True)
+
+
+def _refuse_twins(columns: Sequence[Column]) -> None:
+    seen: dict[str, str] = {}
+    for column in columns:
+        if (other := seen.setdefault(column.name.lower(), column.name)) != column.name:
+            raise TypeContractError(
+                f"columns {identifier(other)} and {identifier(column.name)} differ by case only, which no query could "
+                "tell apart; leave one out with exclude_columns, or rename it in a view on the source"
+            )
+
+
+def _names(schema_name: str, table_name: str) -> tuple[str, ...]:
+    return f"{schema_name}.{table_name}", table_name
+
+
+def _names_in(ref: TableRef, column: Column) -> tuple[str, ...]:
+    tables = _names(ref.schema_name, ref.table_name)
+    return (*(f"{table}.{column.name}" for table in tables), column.name)
+
+
+def _any(patterns: Sequence[str], names: Sequence[str]) -> bool:
+    return any(fnmatchcase(name.lower(), pattern.lower()) for pattern in patterns for name in names)

