@@ -162,8 +162,8 @@ class PostgreSQL:
     def project(self, column: Column) -> Projected:
         """As the server's types demand."""
         base = column.base or column.type
-        if self._options.numerics == "text" and base.startswith("numeric"):
-            base = "numeric"
+        if self._options.numerics == "text":
+            base = re.sub(r"numeric\([^)]*\)", "numeric", base)
         if self._options.arrays == "text" and base.endswith("[]"):
             base = "array as text"
         return project(replace(column, base=base))
@@ -290,7 +290,7 @@ RELATIONS = """
             CASE
                 WHEN domain.oid IS NOT NULL AND b.typtype = 'b' AND b.typelem = 0
                     THEN 'domain ' || pg_catalog.format_type(domain.base, domain.modifier)
-                WHEN domain.oid IS NOT NULL THEN 'domain text'
+                WHEN domain.oid IS NOT NULL THEN 'other'
                 WHEN b.typtype = 'e' THEN 'enum'
                 WHEN b.typcategory = 'A' AND element.typtype = 'e' THEN 'enum[]'
                 WHEN b.typcategory = 'A' AND (element.typtype <> 'b' OR n.nspname <> 'pg_catalog') THEN 'other[]'

@@ -132,7 +132,7 @@ def _array(base: str) -> _Arrival:
     found = NUMERIC.fullmatch(element)
     bare = re.sub(r"\(\d+\)", "", element)
     brackets = "[]" * depth
-    if bare in EXACT and depth == 1:
+    if bare in EXACT and bare not in ("bytea", "name") and depth == 1:
         arrival = _guarded(_Arrival(EXACT[bare]))
         guard = arrival.guard and f"EXISTS (SELECT FROM unnest({{0}}) AS e(v) WHERE {arrival.guard.format('v')})"
         return replace(arrival, type=arrival.type + brackets, guard=guard)

@@ -69,3 +69,14 @@ class Remote:
         """A table's version as pyarrow reads the file itself."""
         root = self.db.settings.home / "storage"
         return pq.read_table(root / self.version(name).path)
+
+
+def same_text(value: str | None) -> str | None:
+    """A value in words that servers and DuckDB write differently, in one form."""
+    if value is None:
+        return None
+    text = {"Infinity": "inf", "-Infinity": "-inf", "infinity": "inf", "-infinity": "-inf"}.get(value, value)
+    text = text.replace("NaN", "nan")
+    if "BC" in text:
+        return "BC " + " ".join(text.replace("(BC)", "").replace("BC", "").split())
+    return text

@@ -1,0 +1,265 @@
+"""The type contract on PostgreSQL: each type, with its edge values, by both ways of reading."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from runtimedb_dagster import RuntimeDB, Settings
+from runtimedb_dagster.sources import postgresql
+from runtimedb_dagster_tests.servers import PASSWORD, Server
+from runtimedb_dagster_tests.sources.support import PASSWORD_ENV, Remote, same_text
+
+MAKE_TYPES = (
+    "CREATE TYPE mood AS ENUM ('sad', 'o''k', '😀')",
+    "CREATE TYPE pair AS (a integer, b text)",
+    "CREATE DOMAIN positive AS integer CHECK (VALUE > 0)",
+    "CREATE DOMAIN price AS numeric(12,2)",
+    "CREATE DOMAIN cheap AS price CHECK (VALUE < 10)",
+    "CREATE DOMAIN anything AS numeric",
+    "CREATE DOMAIN tags AS text[]",
+)
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A type and values of it: what becomes of them, and how either side writes them down."""
+
+    type: str
+    values: tuple[str, ...]
+    arrow: str
+    declared: bool = False
+    theirs: str = "v::text"
+    ours: str = "v::VARCHAR"
+
+
+TEXT = ("''", "'héé 日本 😀'", r"E'a\\b\tc\n\'\"'", "repeat('x', 10 * 1024 * 1024)")
+INSTANTS = (
+    "'1969-12-31 23:59:59.999999'", "'2099-12-31 23:59:59.000001'", "'infinity'", "'-infinity'", "'0044-03-15 12:00 BC'",
+    "'294247-01-10 04:00:54.775806'", "'0001-01-01'", "'4713-01-01 BC'",
+)  # fmt: skip
+FLOAT = r"regexp_replace(v::VARCHAR, '\.0$', '')"
+IN_UTC = {
+    "theirs": "CASE WHEN isfinite(v) THEN (extract(epoch FROM v) * 1000000)::numeric(30,0)::text ELSE v::text END",
+    "ours": "CASE WHEN isfinite(v) THEN epoch_us(v)::VARCHAR ELSE v::VARCHAR END",
+}
+BYTES = {"theirs": "encode(v, 'hex')", "ours": "lower(hex(v))"}
+ELEMENTS = {"theirs": "array_to_string(v, '|', '~')", "ours": "array_to_string(list_transform(v, lambda x: coalesce(x::VARCHAR, '~')), '|')"}  # fmt: skip  # noqa: E501
+
+KEPT = [
+    Kept("boolean", ("true", "false"), "bool"),
+    Kept("smallint", ("-32768", "32767", "0"), "int16"),
+    Kept("integer", ("-2147483648", "2147483647", "0"), "int32"),
+    Kept("bigint", ("-9223372036854775808", "9223372036854775807", "0"), "int64"),
+    Kept("oid", ("0", "4294967295"), "uint32"),
+    Kept("real", ("'NaN'", "'Infinity'", "'-Infinity'", "1.1", "'-0'", "3.4028235e38", "1e-45"), "float", ours=FLOAT),
+    Kept(
+        "double precision", ("'NaN'", "'Infinity'", "'-Infinity'", "0.1", "1.7976931348623157e308", "5e-324"), "double"
+    ),
+    Kept("numeric(10,2)", ("-99999999.99", "99999999.99", "0", "0.01"), "decimal128(10, 2)"),
+    Kept("numeric(38,10)", ("1234567890123456789012345678.0123456789", "-0.0000000001"), "decimal128(38, 10)"),
+    Kept("numeric(38,0)", ("99999999999999999999999999999999999999", "-1"), "decimal128(38, 0)"),
+    Kept("numeric(5,-2)", ("9999900", "-100", "0"), "decimal128(7, 0)"),
+    Kept(
+        "numeric(2,5)",
+        ("0.00099", "-0.00001"),
+        "decimal128(5, 5)",
+        ours=r"regexp_replace(v::VARCHAR, '^(-?)\.', '\10.')",
+    ),
+    Kept("numeric", ("1e1000", "'NaN'", "'Infinity'", "'-Infinity'", "0.10", "0"), "string", declared=True),
+    Kept("numeric(50,2)", ("1e47", "'NaN'", "0.10"), "string", declared=True),
+    Kept("numeric(40,-3)", ("123456000",), "string", declared=True),
+    Kept("money", ("12.5", "-92233720368547758.08"), "string", declared=True),
+    Kept("text", TEXT, "string"),
+    Kept("varchar(20)", ("''", "'日本😀'"), "string"),
+    Kept("char(5)", ("'ab'", "'日本😀'"), "string"),
+    Kept('"char"', ("'a'",), "string"),
+    Kept("name", ("'a name'",), "string"),
+    Kept("mood", ("'sad'", "'o''k'", "'😀'"), "string", declared=True),
+    Kept("json", ("""'{"a":  1.0000000000000000000000001, "a": null}'""", "'[]'", "'null'"), "extension<arrow.json>"),
+    Kept("jsonb", ("""'{"b": [1, "日本"], "a": 1e400}'""", "'{}'"), "extension<arrow.json>"),
+    Kept("jsonpath", ("'$.a'",), "string", declared=True),
+    Kept(
+        "uuid",
+        ("'00000000-0000-0000-0000-000000000001'", "'ffffffff-ffff-ffff-ffff-ffffffffffff'"),
+        "extension<arrow.uuid>",
+    ),  # fmt: skip  # noqa: E501
+    Kept(
+        "date",
+        (
+            "'1969-12-31'",
+            "'2099-12-31'",
+            "'0044-03-15 BC'",
+            "'infinity'",
+            "'-infinity'",
+            "'5874897-12-31'",
+            "'4713-01-01 BC'",
+        ),
+        "date32[day]",
+    ),  # fmt: skip  # noqa: E501
+    Kept("timestamp", INSTANTS, "timestamp[us]"),
+    Kept("timestamp(0)", ("'2024-02-29 12:00:00'",), "timestamp[us]"),
+    Kept("timestamptz", ("'2024-03-31 02:30+05:45'", *INSTANTS), "timestamp[us, tz=UTC]", **IN_UTC),
+    Kept("time", ("'00:00'", "'23:59:59.999999'"), "time64[us]"),
+    Kept("timetz", ("'00:00+14'", "'24:00:00-12:30'", "'23:59:59.999999+00'"), "string", declared=True),
+    Kept(
+        "interval",
+        ("'-1 mon +3 days -00:00:01.000001'", "'178000000 years'", "'infinity'", "'0'"),
+        "string",
+        declared=True,
+    ),  # fmt: skip  # noqa: E501
+    Kept("bytea", ("''", r"'\x00ff27'", "convert_to(repeat('x', 10 * 1024 * 1024), 'UTF8')"), "binary", **BYTES),
+    Kept("inet", ("'10.0.0.1/8'", "'::1'"), "string", declared=True),
+    Kept("cidr", ("'10.0.0.0/8'",), "string", declared=True),
+    Kept("macaddr", ("'08:00:2b:01:02:03'",), "string", declared=True),
+    Kept("int4range", ("'[1,5)'", "'empty'", "'(,)'"), "string", declared=True),
+    Kept("nummultirange", ("'{[1.5,2.5)}'",), "string", declared=True),
+    Kept("bit(3)", ("'101'",), "string", declared=True),
+    Kept("varbit", ("''", "'1'"), "string", declared=True),
+    Kept("tsvector", ("'a:1 b'",), "string", declared=True),
+    Kept("point", ("'(1.5,NaN)'",), "string", declared=True),
+    Kept("pair", ("(1, 'x')", "(NULL, NULL)"), "string", declared=True),
+    Kept("positive", ("1", "2147483647"), "int32"),
+    Kept("price", ("-9999999999.99",), "decimal128(12, 2)"),
+    Kept("cheap", ("9.99",), "decimal128(12, 2)"),
+    Kept("anything", ("1e100", "'NaN'"), "string", declared=True),
+    Kept("tags", ("'{a,\"b c\"}'",), "string", declared=True),
+    Kept("integer[]", ("'{1,NULL,-5}'", "'{}'"), "list<element: int32>", **ELEMENTS),
+    Kept("text[]", ("""'{a,NULL,"b c",""}'""", "'{}'"), "list<element: string>", **ELEMENTS),
+    Kept("double precision[]", ("'{0.1,NaN}'",), "list<element: double>", **ELEMENTS),
+    Kept("numeric(10,2)[]", ("'{1.25,-99999999.99}'",), "list<element: decimal128(10, 2)>", **ELEMENTS),
+    Kept("timestamptz[]", ("'{2024-01-01 00:00:00.000001+00}'",), "list<element: timestamp[us, tz=UTC]>", **ELEMENTS),
+    Kept("bytea[]", (r"""'{"\\x00ff"}'""",), "list<element: string>", declared=True, **ELEMENTS),
+    Kept("boolean[]", ("'{true,NULL}'",), "list<element: bool>", theirs="v[1]::text", ours="v[1]::VARCHAR"),
+    Kept("smallint[]", ("'{-32768}'",), "list<element: int16>", **ELEMENTS),
+    Kept("bigint[]", ("'{9223372036854775807}'",), "list<element: int64>", **ELEMENTS),
+    Kept("real[]", ("'{1.1}'",), "list<element: float>", **ELEMENTS),
+    Kept("varchar(9)[]", ("'{日本}'",), "list<element: string>", **ELEMENTS),
+    Kept("char(3)[]", ("'{a}'",), "list<element: string>", theirs="v[1]::text", ours="v[1]"),
+    Kept("name[]", ("'{a}'",), "list<element: string>", declared=True, **ELEMENTS),
+    Kept("uuid[]", ("'{00000000-0000-0000-0000-000000000001}'",), "list<element: extension<arrow.uuid>>", **ELEMENTS),
+    Kept("date[]", ("'{2024-02-29}'",), "list<element: date32[day]>", **ELEMENTS),
+    Kept("timestamp[]", ("'{2024-02-29 12:00:00.000001}'",), "list<element: timestamp[us]>", **ELEMENTS),
+    Kept("time[]", ("'{12:00:00.000001}'",), "list<element: time64[us]>", **ELEMENTS),
+    Kept("oid[]", ("'{4294967295}'",), "list<element: string>", declared=True, **ELEMENTS),
+    Kept("numeric[]", ("'{1e100,NaN,NULL}'",), "list<element: string>", declared=True, **ELEMENTS),
+    Kept("mood[]", ("'{sad,NULL}'",), "list<element: string>", declared=True, **ELEMENTS),
+    Kept("jsonb[]", ("""ARRAY['{"a": 1}'::jsonb]""",), "list<element: string>", declared=True, **ELEMENTS),
+    Kept("interval[]", ("'{-1 mon}'",), "list<element: string>", declared=True, **ELEMENTS),
+    Kept("pair[]", ("ARRAY[(1, 'x')::pair]",), "string", declared=True),
+]
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A value that has no exact form, and what the refresh says of it."""
+
+    type: str
+    value: str
+    says: str
+
+
+REFUSED = [
+    Refused("numeric(10,2)", "'NaN'", "numerics=text"),
+    Refused("price", "'NaN'", "numerics=text"),
+    Refused("numeric(10,2)[]", "'{1,NaN}'", "numerics=text"),
+    Refused("time", "'24:00:00'", "the time 24:00:00 has no place"),
+    Refused("time[]", "'{10:00,24:00}'", "the time 24:00:00 has no place"),
+    Refused("timestamp", "'294276-12-31 23:59:59'", "after 294247-01-10"),
+    Refused("timestamptz", "'294276-12-31 23:59:59+00'", "after 294247-01-10"),
+    Refused("timestamp[]", "'{294276-12-31}'", "after 294247-01-10"),
+]
+
+
+@pytest.fixture(scope="module", params=["a query on the server", "DuckDB's parallel scan"])
+def contract(
+    request: pytest.FixtureRequest, postgres_server: Server, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Remote, dict[str, str]]]:
+    """A table per type, refreshed; and the errors by table."""
+    home: Path = tmp_path_factory.mktemp("types")
+    database = f"types_{os.urandom(4).hex()}"
+    postgres_server.run(None, f"CREATE DATABASE {database}")
+    with pytest.MonkeyPatch.context() as patch, RuntimeDB(Settings(home=home, threads=2)) as db:
+        patch.setenv(PASSWORD_ENV, PASSWORD)
+        if request.param != "a query on the server":
+            patch.setattr(postgresql, "PARALLEL_FROM_PAGES", 0)
+        remote = Remote(db, postgres_server, database, "pg")
+        remote.run(*MAKE_TYPES)
+        for number, kept in enumerate(KEPT):
+            remote.run(f"CREATE TABLE kept_{number} (id integer, v {kept.type}, needed integer NOT NULL DEFAULT 1)")
+            for place, value in enumerate((*kept.values, "NULL")):
+                remote.run(f"INSERT INTO kept_{number} VALUES ({place}, {value})")
+        for number, refused in enumerate(REFUSED):
+            remote.run(f"CREATE TABLE refused_{number} AS SELECT 1 AS id, {refused.value}::{refused.type} AS v")
+        remote.connect()
+        errors = {error["table_name"]: error["error"] for error in remote.refresh_all().errors}
+        yield remote, errors
+    postgres_server.run(None, f"DROP DATABASE {database} WITH (FORCE)")
+
+
+@pytest.mark.parametrize("number", range(len(KEPT)), ids=[kept.type for kept in KEPT])
+def test_values_arrive_as_the_server_writes_them(contract: tuple[Remote, dict[str, str]], number: int) -> None:
+    kept, table = KEPT[number], f"kept_{number}"
+    remote, errors = contract
+    assert table not in errors, errors[table]
+    theirs = remote.run(f"SELECT id, {kept.theirs} FROM {table} ORDER BY id")
+    ours = remote.query(table, f"id, {kept.ours}", "ORDER BY id")
+    assert [(place, same_text(value)) for place, value in ours] == [(p, same_text(value)) for p, value in theirs]
+    assert len(ours) == len(kept.values) + 1
+
+    column = next(column for column in remote.version(table).columns if column.name == "v")
+    assert bool(column.declared) == kept.declared
+    schema = remote.arrow(table).schema
+    assert str(schema.field("v").type) == kept.arrow
+    assert [c.nullable for c in remote.version(table).columns] == [True, True, False]
+
+
+@pytest.mark.parametrize("number", range(len(REFUSED)), ids=[f"{r.type} {r.value}" for r in REFUSED])
+def test_a_value_without_an_exact_form_fails_by_the_columns_name(
+    contract: tuple[Remote, dict[str, str]], number: int
+) -> None:
+    _, errors = contract
+    assert f'pg.public.refused_{number}: column "v"' in errors[f"refused_{number}"]
+    assert REFUSED[number].says in errors[f"refused_{number}"]
+
+
+def test_numerics_as_text_keep_nan(pg: Remote) -> None:
+    pg.run("CREATE TABLE t AS SELECT 'NaN'::numeric(10,2) AS v, '{NaN,1.50}'::numeric(10,2)[] AS a")
+    pg.connect(numerics="text")
+    pg.refresh("t")
+    assert pg.query("t", "v, a") == [("NaN", ["NaN", "1.50"])]
+    assert [column.declared for column in pg.version("t").columns] == [
+        "numeric(10,2) kept as VARCHAR",
+        "numeric(10,2)[] kept as VARCHAR[]",
+    ]
+
+
+def test_arrays_as_text_keep_any_dimensions(pg: Remote) -> None:
+    pg.run("CREATE TABLE t (v integer[])", "INSERT INTO t VALUES ('{1,2}'), ('{{1,2},{3,4}}'), ('[0:1]={5,6}')")
+    pg.connect()
+    errors = pg.refresh_all().errors
+    assert "arrays=text" in errors[0]["error"]
+    pg.db.configure("pg", {"arrays": "text"})
+    pg.refresh("t")
+    assert sorted(row[0] for row in pg.query("t")) == ["[0:1]={5,6}", "{1,2}", "{{1,2},{3,4}}"]
+
+
+def test_a_table_without_rows_has_its_columns(pg: Remote) -> None:
+    pg.run("CREATE TABLE t (a numeric(10,2) NOT NULL, b numeric, c timestamptz[], d jsonb)")
+    pg.connect()
+    assert pg.refresh("t").rows_synced == 0
+    assert [(column.type, column.nullable) for column in pg.version("t").columns] == [
+        ("DECIMAL(10,2)", False), ("VARCHAR", True), ("TIMESTAMP WITH TIME ZONE[]", True), ("JSON", True),
+    ]  # fmt: skip
+    assert pg.query("t") == []
+
+
+def test_a_table_without_columns_is_listed_and_refused(pg: Remote) -> None:
+    pg.run("CREATE TABLE t ()")
+    pg.connect()
+    (error,) = pg.refresh_all().errors
+    assert error["error"] == "pg.public.t: it has no columns"
