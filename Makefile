@@ -30,6 +30,10 @@ lint: $(VENV)/lint.stamp
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# Speed, by hand: minutes, and figures that mean something on a quiet machine only.
+bench: $(VENV)/bench.stamp
+	$(BIN)/python -W ignore benchmarks/postgresql.py
+
 format: $(VENV)/lint.stamp
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
@@ -47,6 +51,7 @@ clean:
 $(VENV)/demo.stamp: EXTRAS := ui,demo
 $(VENV)/test.stamp: EXTRAS := ui,demo,test
 $(VENV)/lint.stamp: EXTRAS := ui,demo,test,lint
+$(VENV)/bench.stamp: EXTRAS := ui,demo,test,bench
 $(VENV)/%.stamp: pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python -m pip install -q -e ".[$(EXTRAS)]"
 	@touch $@

@@ -21,6 +21,8 @@ __all__ = ["WrittenFile", "count_rows", "write"]
 
 # Row-group size dominates memory; table size does not.
 ROW_GROUP_SIZE = 122_880
+# Level 1 instead of 3: 7 % less time for 3 % larger files (6 M rows of TPC-H lineitem).
+COMPRESSION_LEVEL = 1
 METADATA_KEY = "runtimedb"
 
 
@@ -66,7 +68,8 @@ def _copy(reading: Reading, path: Path, columns: tuple[Column, ...]) -> int:
     # The file exists already, empty and private; DuckDB must write into it, not into one of its own beside it.
     statement = (
         f"COPY ({reading.select}) TO {literal(str(path))} (FORMAT parquet, COMPRESSION zstd, "
-        f"ROW_GROUP_SIZE {ROW_GROUP_SIZE}, USE_TMP_FILE false, KV_METADATA {{{METADATA_KEY}: {literal(about)}}})"
+        f"COMPRESSION_LEVEL {COMPRESSION_LEVEL}, ROW_GROUP_SIZE {ROW_GROUP_SIZE}, USE_TMP_FILE false, "
+        f"KV_METADATA {{{METADATA_KEY}: {literal(about)}}})"
     )
     try:
         row = reading.duck.execute(statement).fetchone()

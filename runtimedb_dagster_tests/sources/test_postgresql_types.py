@@ -87,7 +87,7 @@ KEPT = [
         "uuid",
         ("'00000000-0000-0000-0000-000000000001'", "'ffffffff-ffff-ffff-ffff-ffffffffffff'"),
         "extension<arrow.uuid>",
-    ),  # fmt: skip  # noqa: E501
+    ),  # fmt: skip
     Kept(
         "date",
         (
@@ -100,7 +100,7 @@ KEPT = [
             "'4713-01-01 BC'",
         ),
         "date32[day]",
-    ),  # fmt: skip  # noqa: E501
+    ),  # fmt: skip
     Kept("timestamp", INSTANTS, "timestamp[us]"),
     Kept("timestamp(0)", ("'2024-02-29 12:00:00'",), "timestamp[us]"),
     Kept("timestamptz", ("'2024-03-31 02:30+05:45'", *INSTANTS), "timestamp[us, tz=UTC]", **IN_UTC),
@@ -111,7 +111,7 @@ KEPT = [
         ("'-1 mon +3 days -00:00:01.000001'", "'178000000 years'", "'infinity'", "'0'"),
         "string",
         declared=True,
-    ),  # fmt: skip  # noqa: E501
+    ),  # fmt: skip
     Kept("bytea", ("''", r"'\x00ff27'", "convert_to(repeat('x', 10 * 1024 * 1024), 'UTF8')"), "binary", **BYTES),
     Kept("inet", ("'10.0.0.1/8'", "'::1'"), "string", declared=True),
     Kept("cidr", ("'10.0.0.0/8'",), "string", declared=True),
