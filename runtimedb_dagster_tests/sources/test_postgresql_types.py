@@ -33,22 +33,35 @@ class Kept:
     values: tuple[str, ...]
     arrow: str
     declared: bool = False
-    theirs: str = "v::text"
-    ours: str = "v::VARCHAR"
+    by: tuple[str, str] = ("v::text", "v::VARCHAR")
+
+    @property
+    def theirs(self) -> str:
+        """A value in the server's words."""
+        return self.by[0]
+
+    @property
+    def ours(self) -> str:
+        """A value in DuckDB's."""
+        return self.by[1]
 
 
 TEXT = ("''", "'héé 日本 😀'", r"E'a\\b\tc\n\'\"'", "repeat('x', 10 * 1024 * 1024)")
 INSTANTS = (
-    "'1969-12-31 23:59:59.999999'", "'2099-12-31 23:59:59.000001'", "'infinity'", "'-infinity'", "'0044-03-15 12:00 BC'",
+    "'1969-12-31 23:59:59.999999'", "'2099-12-31 23:59:59.000001'", "'infinity'", "'-infinity'",
+    "'0044-03-15 12:00 BC'",
     "'294247-01-10 04:00:54.775806'", "'0001-01-01'", "'4713-01-01 BC'",
 )  # fmt: skip
-FLOAT = r"regexp_replace(v::VARCHAR, '\.0$', '')"
-IN_UTC = {
-    "theirs": "CASE WHEN isfinite(v) THEN (extract(epoch FROM v) * 1000000)::numeric(30,0)::text ELSE v::text END",
-    "ours": "CASE WHEN isfinite(v) THEN epoch_us(v)::VARCHAR ELSE v::VARCHAR END",
-}
-BYTES = {"theirs": "encode(v, 'hex')", "ours": "lower(hex(v))"}
-ELEMENTS = {"theirs": "array_to_string(v, '|', '~')", "ours": "array_to_string(list_transform(v, lambda x: coalesce(x::VARCHAR, '~')), '|')"}  # fmt: skip  # noqa: E501
+IN_UTC = (
+    "CASE WHEN isfinite(v) THEN (extract(epoch FROM v) * 1000000)::numeric(30,0)::text ELSE v::text END",
+    "CASE WHEN isfinite(v) THEN epoch_us(v)::VARCHAR ELSE v::VARCHAR END",
+)
+FLOAT = ("v::text", r"regexp_replace(v::VARCHAR, '\.0$', '')")
+BYTES = ("encode(v, 'hex')", "lower(hex(v))")
+ELEMENTS = (
+    "array_to_string(v, '|', '~')",
+    "array_to_string(list_transform(v, lambda x: coalesce(x::VARCHAR, '~')), '|')",
+)
 
 KEPT = [
     Kept("boolean", ("true", "false"), "bool"),
@@ -56,7 +69,12 @@ KEPT = [
     Kept("integer", ("-2147483648", "2147483647", "0"), "int32"),
     Kept("bigint", ("-9223372036854775808", "9223372036854775807", "0"), "int64"),
     Kept("oid", ("0", "4294967295"), "uint32"),
-    Kept("real", ("'NaN'", "'Infinity'", "'-Infinity'", "1.1", "'-0'", "3.4028235e38", "1e-45"), "float", ours=FLOAT),
+    Kept(
+        "real",
+        ("'NaN'", "'Infinity'", "'-Infinity'", "1.1", "'-0'", "3.4028235e38", "1e-45"),
+        "float",
+        by=FLOAT,
+    ),
     Kept(
         "double precision", ("'NaN'", "'Infinity'", "'-Infinity'", "0.1", "1.7976931348623157e308", "5e-324"), "double"
     ),
@@ -68,7 +86,7 @@ KEPT = [
         "numeric(2,5)",
         ("0.00099", "-0.00001"),
         "decimal128(5, 5)",
-        ours=r"regexp_replace(v::VARCHAR, '^(-?)\.', '\10.')",
+        by=("v::text", r"regexp_replace(v::VARCHAR, '^(-?)\.', '\10.')"),
     ),
     Kept("numeric", ("1e1000", "'NaN'", "'Infinity'", "'-Infinity'", "0.10", "0"), "string", declared=True),
     Kept("numeric(50,2)", ("1e47", "'NaN'", "0.10"), "string", declared=True),
@@ -87,7 +105,7 @@ KEPT = [
         "uuid",
         ("'00000000-0000-0000-0000-000000000001'", "'ffffffff-ffff-ffff-ffff-ffffffffffff'"),
         "extension<arrow.uuid>",
-    ),  # fmt: skip
+    ),
     Kept(
         "date",
         (
@@ -100,10 +118,10 @@ KEPT = [
             "'4713-01-01 BC'",
         ),
         "date32[day]",
-    ),  # fmt: skip
+    ),
     Kept("timestamp", INSTANTS, "timestamp[us]"),
     Kept("timestamp(0)", ("'2024-02-29 12:00:00'",), "timestamp[us]"),
-    Kept("timestamptz", ("'2024-03-31 02:30+05:45'", *INSTANTS), "timestamp[us, tz=UTC]", **IN_UTC),
+    Kept("timestamptz", ("'2024-03-31 02:30+05:45'", *INSTANTS), "timestamp[us, tz=UTC]", by=IN_UTC),
     Kept("time", ("'00:00'", "'23:59:59.999999'"), "time64[us]"),
     Kept("timetz", ("'00:00+14'", "'24:00:00-12:30'", "'23:59:59.999999+00'"), "string", declared=True),
     Kept(
@@ -111,8 +129,8 @@ KEPT = [
         ("'-1 mon +3 days -00:00:01.000001'", "'178000000 years'", "'infinity'", "'0'"),
         "string",
         declared=True,
-    ),  # fmt: skip
-    Kept("bytea", ("''", r"'\x00ff27'", "convert_to(repeat('x', 10 * 1024 * 1024), 'UTF8')"), "binary", **BYTES),
+    ),
+    Kept("bytea", ("''", r"'\x00ff27'", "convert_to(repeat('x', 10 * 1024 * 1024), 'UTF8')"), "binary", by=BYTES),
     Kept("inet", ("'10.0.0.1/8'", "'::1'"), "string", declared=True),
     Kept("cidr", ("'10.0.0.0/8'",), "string", declared=True),
     Kept("macaddr", ("'08:00:2b:01:02:03'",), "string", declared=True),
@@ -128,28 +146,28 @@ KEPT = [
     Kept("cheap", ("9.99",), "decimal128(12, 2)"),
     Kept("anything", ("1e100", "'NaN'"), "string", declared=True),
     Kept("tags", ("'{a,\"b c\"}'",), "string", declared=True),
-    Kept("integer[]", ("'{1,NULL,-5}'", "'{}'"), "list<element: int32>", **ELEMENTS),
-    Kept("text[]", ("""'{a,NULL,"b c",""}'""", "'{}'"), "list<element: string>", **ELEMENTS),
-    Kept("double precision[]", ("'{0.1,NaN}'",), "list<element: double>", **ELEMENTS),
-    Kept("numeric(10,2)[]", ("'{1.25,-99999999.99}'",), "list<element: decimal128(10, 2)>", **ELEMENTS),
-    Kept("timestamptz[]", ("'{2024-01-01 00:00:00.000001+00}'",), "list<element: timestamp[us, tz=UTC]>", **ELEMENTS),
-    Kept("bytea[]", (r"""'{"\\x00ff"}'""",), "list<element: string>", declared=True, **ELEMENTS),
-    Kept("boolean[]", ("'{true,NULL}'",), "list<element: bool>", theirs="v[1]::text", ours="v[1]::VARCHAR"),
-    Kept("smallint[]", ("'{-32768}'",), "list<element: int16>", **ELEMENTS),
-    Kept("bigint[]", ("'{9223372036854775807}'",), "list<element: int64>", **ELEMENTS),
-    Kept("real[]", ("'{1.1}'",), "list<element: float>", **ELEMENTS),
-    Kept("varchar(9)[]", ("'{日本}'",), "list<element: string>", **ELEMENTS),
-    Kept("char(3)[]", ("'{a}'",), "list<element: string>", theirs="v[1]::text", ours="v[1]"),
-    Kept("name[]", ("'{a}'",), "list<element: string>", declared=True, **ELEMENTS),
-    Kept("uuid[]", ("'{00000000-0000-0000-0000-000000000001}'",), "list<element: extension<arrow.uuid>>", **ELEMENTS),
-    Kept("date[]", ("'{2024-02-29}'",), "list<element: date32[day]>", **ELEMENTS),
-    Kept("timestamp[]", ("'{2024-02-29 12:00:00.000001}'",), "list<element: timestamp[us]>", **ELEMENTS),
-    Kept("time[]", ("'{12:00:00.000001}'",), "list<element: time64[us]>", **ELEMENTS),
-    Kept("oid[]", ("'{4294967295}'",), "list<element: string>", declared=True, **ELEMENTS),
-    Kept("numeric[]", ("'{1e100,NaN,NULL}'",), "list<element: string>", declared=True, **ELEMENTS),
-    Kept("mood[]", ("'{sad,NULL}'",), "list<element: string>", declared=True, **ELEMENTS),
-    Kept("jsonb[]", ("""ARRAY['{"a": 1}'::jsonb]""",), "list<element: string>", declared=True, **ELEMENTS),
-    Kept("interval[]", ("'{-1 mon}'",), "list<element: string>", declared=True, **ELEMENTS),
+    Kept("integer[]", ("'{1,NULL,-5}'", "'{}'"), "list<element: int32>", by=ELEMENTS),
+    Kept("text[]", ("""'{a,NULL,"b c",""}'""", "'{}'"), "list<element: string>", by=ELEMENTS),
+    Kept("double precision[]", ("'{0.1,NaN}'",), "list<element: double>", by=ELEMENTS),
+    Kept("numeric(10,2)[]", ("'{1.25,-99999999.99}'",), "list<element: decimal128(10, 2)>", by=ELEMENTS),
+    Kept("timestamptz[]", ("'{2024-01-01 00:00:00.000001+00}'",), "list<element: timestamp[us, tz=UTC]>", by=ELEMENTS),
+    Kept("bytea[]", (r"""'{"\\x00ff"}'""",), "list<element: string>", declared=True, by=ELEMENTS),
+    Kept("boolean[]", ("'{true,NULL}'",), "list<element: bool>", by=("v[1]::text", "v[1]::VARCHAR")),
+    Kept("smallint[]", ("'{-32768}'",), "list<element: int16>", by=ELEMENTS),
+    Kept("bigint[]", ("'{9223372036854775807}'",), "list<element: int64>", by=ELEMENTS),
+    Kept("real[]", ("'{1.1}'",), "list<element: float>", by=ELEMENTS),
+    Kept("varchar(9)[]", ("'{日本}'",), "list<element: string>", by=ELEMENTS),
+    Kept("char(3)[]", ("'{a}'",), "list<element: string>", by=("v[1]::text", "v[1]")),
+    Kept("name[]", ("'{a}'",), "list<element: string>", declared=True, by=ELEMENTS),
+    Kept("uuid[]", ("'{00000000-0000-0000-0000-000000000001}'",), "list<element: extension<arrow.uuid>>", by=ELEMENTS),
+    Kept("date[]", ("'{2024-02-29}'",), "list<element: date32[day]>", by=ELEMENTS),
+    Kept("timestamp[]", ("'{2024-02-29 12:00:00.000001}'",), "list<element: timestamp[us]>", by=ELEMENTS),
+    Kept("time[]", ("'{12:00:00.000001}'",), "list<element: time64[us]>", by=ELEMENTS),
+    Kept("oid[]", ("'{4294967295}'",), "list<element: string>", declared=True, by=ELEMENTS),
+    Kept("numeric[]", ("'{1e100,NaN,NULL}'",), "list<element: string>", declared=True, by=ELEMENTS),
+    Kept("mood[]", ("'{sad,NULL}'",), "list<element: string>", declared=True, by=ELEMENTS),
+    Kept("jsonb[]", ("""ARRAY['{"a": 1}'::jsonb]""",), "list<element: string>", declared=True, by=ELEMENTS),
+    Kept("interval[]", ("'{-1 mon}'",), "list<element: string>", declared=True, by=ELEMENTS),
     Kept("pair[]", ("ARRAY[(1, 'x')::pair]",), "string", declared=True),
 ]
 
