@@ -7,13 +7,14 @@ export DAGSTER_HOME ?= $(RUNTIMEDB_HOME)/dagster
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 PORT ?= 3000
 
-.PHONY: help demo dev instance test lint format clean
+.PHONY: help demo dev instance test lint bench docs format clean
 
 help:
 	@echo "make demo    a real database, connected, materialized by Dagster, queried"
 	@echo "make dev     the Dagster UI on port $(PORT), over the same instance"
 	@echo "make test    all tests"
 	@echo "make lint    ruff, mypy, import-linter"
+	@echo "make bench   speed against the sources' own clients (minutes)"
 
 demo: $(VENV)/demo.stamp instance
 	@$(BIN)/python examples/demo.py
@@ -33,6 +34,10 @@ lint: $(VENV)/lint.stamp
 # Speed, by hand: minutes, and figures that mean something on a quiet machine only.
 bench: $(VENV)/bench.stamp
 	$(BIN)/python -W ignore benchmarks/postgresql.py
+
+# The pages that are made from the code.
+docs: $(VENV)/test.stamp
+	@$(BIN)/python -m runtimedb_dagster_tests.pages docs
 
 format: $(VENV)/lint.stamp
 	$(BIN)/ruff format .

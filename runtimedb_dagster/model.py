@@ -107,7 +107,7 @@ class Column:
         comment: the source's own.
         source_type: in a version, the source's type, where it differs from the file's.
         declared: in a version, what is different in the file, if anything.
-        base: the built-in type beneath one of the source's own making, such as a domain.
+        base: the built-in type beneath one of the source's own making, such as a domain; for a dialect's own use.
     """
 
     name: str

@@ -23,6 +23,8 @@ __all__ = ["WrittenFile", "count_rows", "write"]
 ROW_GROUP_SIZE = 122_880
 # Level 1 instead of 3: 7 % less time for 3 % larger files (6 M rows of TPC-H lineitem).
 COMPRESSION_LEVEL = 1
+# Version 2 of the encodings: 5 % less time, a third less to read back, 8 % smaller files. pyarrow and polars know them.
+PARQUET_VERSION = "V2"
 METADATA_KEY = "runtimedb"
 
 
@@ -68,13 +70,14 @@ def _copy(reading: Reading, path: Path, columns: tuple[Column, ...]) -> int:
     # The file exists already, empty and private; DuckDB must write into it, not into one of its own beside it.
     statement = (
         f"COPY ({reading.select}) TO {literal(str(path))} (FORMAT parquet, COMPRESSION zstd, "
-        f"COMPRESSION_LEVEL {COMPRESSION_LEVEL}, ROW_GROUP_SIZE {ROW_GROUP_SIZE}, USE_TMP_FILE false, "
+        f"COMPRESSION_LEVEL {COMPRESSION_LEVEL}, PARQUET_VERSION {PARQUET_VERSION}, "
+        f"ROW_GROUP_SIZE {ROW_GROUP_SIZE}, USE_TMP_FILE false, "
         f"KV_METADATA {{{METADATA_KEY}: {literal(about)}}})"
     )
     try:
         row = reading.duck.execute(statement).fetchone()
-    except duckdb.Error as error:
-        raise reading.blame(error) from error
+    except (duckdb.Error, UnicodeDecodeError) as error:
+        raise reading.blame(error) from None
     if row is None:
         raise RefreshError(f"{reading.ref}: DuckDB did not say how many rows it wrote")
     return int(row[0])

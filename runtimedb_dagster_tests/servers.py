@@ -136,7 +136,14 @@ def mariadb() -> Iterator[Server]:
     with _directory(run_as) as directory:
         data, port = directory / "data", _free_port()
         install = _command("mariadb-install-db")
-        _call(run_as, install, "--no-defaults", f"--datadir={data}", "--auth-root-authentication-method=normal")
+        _call(
+            run_as,
+            install,
+            "--no-defaults",
+            f"--datadir={data}",
+            "--auth-root-authentication-method=normal",
+            "--skip-test-db",
+        )
         setup = directory / "setup.sql"
         escaped = PASSWORD.replace("\\", "\\\\").replace("'", "''")
         setup.write_text(

@@ -1,6 +1,6 @@
 """TLS before a PostgreSQL server that was built without it: a real handshake and certificate, ended here.
 
-The wheel's server has no TLS; what is tested is how the client asks for it, checks the certificate and speaks through it.
+The wheel's server has no TLS; what is tested is how the client asks for it, checks the certificate, and goes on.
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ def build_asset(connection: Connection, settings: Settings) -> dg.AssetsDefiniti
             check_specs=check_specs(key),
             deps=[source_key(settings, connection.name)],
             group_name=settings.asset_prefix,
-            kinds={connection.source_type, "parquet"},
+            kinds={connection.source_type.partition("+")[0], "parquet"},
             description=(
                 f"The tables of `{connection.url}`, a partition each. Materializing one makes a new version of it, "
                 f"read as `{connection.name}.schema.table`. Columns and metadata on this page are those of the table "
@@ -57,7 +57,7 @@ def build_source(connection: Connection, settings: Settings) -> dg.AssetSpec:
     return dg.AssetSpec(
         source_key(settings, connection.name),
         group_name=settings.asset_prefix,
-        kinds={connection.source_type},
+        kinds={connection.source_type.partition("+")[0]},
         description=f"The remote database `{connection.url}`, as its discoveries saw it change.",
     )
 

@@ -12,10 +12,15 @@ from runtimedb_dagster.errors import ConfigurationError
 from runtimedb_dagster.model import Connection, DiscoveredTable, TableRef
 from runtimedb_dagster.sources.adapter import AttachedSource, Dialect, Reading
 from runtimedb_dagster.sources.duckdb_file import DuckDBFile
+from runtimedb_dagster.sources.ducklake import DuckLake
+from runtimedb_dagster.sources.iceberg import Iceberg
+from runtimedb_dagster.sources.motherduck import MotherDuck
+from runtimedb_dagster.sources.mysql import MySQL
 from runtimedb_dagster.sources.options import ConnectionOptions
 from runtimedb_dagster.sources.postgresql import PostgreSQL
 from runtimedb_dagster.sources.secrets import hider, password
 from runtimedb_dagster.sources.shape import Shape
+from runtimedb_dagster.sources.sqlite import SQLite
 from runtimedb_dagster.sources.url import SourceUrl
 
 __all__ = ["ConnectionOptions", "Reading", "Source", "SourceUrl", "open_source", "validate"]
@@ -51,7 +56,19 @@ class DialectType(Protocol):
         """Make one; nothing is opened yet."""
 
 
-DIALECTS: dict[str, DialectType] = {"duckdb": DuckDBFile, "postgresql": PostgreSQL}
+DIALECTS: dict[str, DialectType] = {
+    "duckdb": DuckDBFile,
+    "postgresql": PostgreSQL,
+    "sqlite": SQLite,
+    "mysql": MySQL,
+    "ducklake": DuckLake,
+    "ducklake+sqlite": DuckLake,
+    "ducklake+postgresql": DuckLake,
+    "iceberg+http": Iceberg,
+    "iceberg+https": Iceberg,
+    "iceberg+glue": Iceberg,
+    "motherduck": MotherDuck,
+}
 
 
 @contextmanager

@@ -12,8 +12,8 @@ from typing import Any, Protocol
 import duckdb
 
 from runtimedb_dagster.errors import (
+    ConfigurationError,
     RefreshError,
-    RuntimeDBError,
     SourceError,
     SourceUnavailableError,
     TypeContractError,
@@ -123,21 +123,30 @@ class Reading:
         percent = self.duck.query_progress()
         return percent / 100 if percent >= 0 else None
 
-    def blame(self, error: duckdb.Error) -> RefreshError:
+    def blame(self, error: duckdb.Error | UnicodeDecodeError) -> RefreshError:
         """Why the read failed: the column whose value has no exact form, if that is it."""
         with contextlib.suppress(duckdb.Error):
             self.duck.execute("ROLLBACK")
-        for projected in self.projection:
-            if isinstance(error, _OF_A_VALUE) and projected.converts and (reason := self._failure(projected)):
-                column = projected.column
-                origin = column.source_type or column.type
-                return TypeContractError(f"{self.ref}: column {identifier(column.name)} ({origin}): {reason}")
-        return RefreshError(f"{self.ref}: reading it failed: {self.explain(error)}")
+        if isinstance(error, (*_VALUE_ERRORS, UnicodeDecodeError)):
+            for projected in self.projection:
+                if projected.converts and (reason := self._failure(projected)):
+                    return self._refused(projected, reason)
+        told = self.explain(error) if isinstance(error, duckdb.Error) else "it holds text that is not UTF-8"
+        return RefreshError(f"{self.ref}: reading it failed: {told}")
+
+    def _refused(self, projected: Projected, reason: str) -> TypeContractError:
+        column = projected.column
+        if projected.masked:
+            reason = "it holds a value that can't be read; which one is not told, for the column is masked"
+        origin = column.source_type or column.type
+        return TypeContractError(f"{self.ref}: column {identifier(column.name)} ({origin}): {reason}")
 
     def _failure(self, projected: Projected) -> str | None:
         try:
             self.duck.execute(f"SELECT count(COLUMNS(*)) FROM (SELECT {projected.expression} FROM {self.origin})")
-        except _OF_A_VALUE as error:
+        except UnicodeDecodeError:  # DuckDB's own message holds the value
+            return "it holds text that is not UTF-8"
+        except _VALUE_ERRORS as error:
             return self.explain(error)
         return None
 
@@ -182,9 +191,9 @@ class AttachedSource:
         except duckdb.Error as error:
             self._duck.close()
             raise self._source_error("can't be opened", error) from None
-        except RuntimeDBError:
+        except ConfigurationError as error:
             self._duck.close()
-            raise
+            raise ConfigurationError(f"Connection '{connection.name}': {error}") from error
 
     def close(self) -> None:
         """Detach."""
@@ -275,7 +284,7 @@ _LOCKED_DOWN: dict[str, Any] = {
 }
 
 
-_OF_A_VALUE = (duckdb.ConversionException, duckdb.InvalidInputException, duckdb.OutOfRangeException)
+_VALUE_ERRORS = (duckdb.ConversionException, duckdb.InvalidInputException, duckdb.OutOfRangeException)
 
 
 def first_line(error: duckdb.Error | str) -> str:

@@ -47,6 +47,7 @@ class _Arrival:
         guard: what is true on the server for a value that would not arrive as it is.
         because: why it would not.
         kept: the type to convert to in DuckDB, if it is another one.
+        made: how DuckDB makes that of `{}`, if not by a cast.
         exact: whether nothing is lost but the server's name for the type.
     """
 
@@ -55,6 +56,7 @@ class _Arrival:
     guard: str | None = None
     because: str = ""
     kept: str | None = None
+    made: str | None = None
     exact: bool = True
 
 
@@ -64,7 +66,7 @@ OTHER = {
     "json": AS_JSON,
     "jsonb": AS_JSON,
     "oid": _Arrival("BIGINT", remote="{}::bigint", kept="UINTEGER"),
-    "geometry": _Arrival("BLOB", remote="ST_AsBinary({})", kept="GEOMETRY", exact=False),
+    "geometry": _Arrival("BLOB", remote="ST_AsBinary({})", kept="GEOMETRY", made="ST_GeomFromWKB({})", exact=False),
 }
 
 
@@ -74,8 +76,9 @@ def project(column: Column) -> Projected:
     name = identifier(column.name)
     plain = project_duckdb(Column(column.name, arrival.type, column.nullable, column.comment))
     if arrival.kept:
-        expression, kept = f"CAST({name} AS {arrival.kept}) AS {name}", arrival.kept
-        plain = replace(plain, expression=expression, converts=True, column=replace(plain.column, type=kept))
+        value = (arrival.made or f"CAST({{}} AS {arrival.kept})").format(name)
+        kept = replace(plain.column, type=arrival.kept)
+        plain = replace(plain, expression=f"{value} AS {name}", converts=True, column=kept)
     declared = None if arrival.exact else f"{column.type} kept as {plain.column.type}"
     return replace(
         plain,

@@ -15,7 +15,7 @@ from runtimedb_dagster.errors import TypeContractError
 from runtimedb_dagster.model import Column
 from runtimedb_dagster.sql import identifier, literal
 
-__all__ = ["Projected", "project"]
+__all__ = ["MASKED", "Projected", "project"]
 
 EXACT = {
     "boolean", "tinyint", "smallint", "integer", "bigint", "utinyint", "usmallint", "uinteger", "ubigint",
@@ -33,6 +33,8 @@ DECLARED = {
     "time with time zone": "VARCHAR",
     "time_ns": "VARCHAR",
 }
+
+MASKED = "masked: "
 
 # Parquet's time of day ends before 24:00:00, and most readers turn that into 00:00:00.
 REFUSE_MIDNIGHT = "error('the time 24:00:00 has no place in Parquet, whose days end before it')"
@@ -60,6 +62,11 @@ class Projected:
     arrives: str | None = None
 
     @property
+    def masked(self) -> bool:
+        """Whether its values are told to nobody."""
+        return (self.column.declared or "").startswith(MASKED)
+
+    @property
     def source_name(self) -> str:
         """The column's name in the source."""
         return self.column.name
@@ -78,7 +85,7 @@ def project(column: Column) -> Projected:
     """
     source_type = duckdb.sqltype(column.type)
     try:
-        target = _target(source_type)
+        target = str(duckdb.sqltype(_target(source_type)))
     except TypeContractError as error:
         raise TypeContractError(f"column {identifier(column.name)} of type {column.type}: {error}") from None
     name = identifier(column.name)

@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 from runtimedb_dagster.errors import TypeContractError
 from runtimedb_dagster.model import Column, TableRef
 from runtimedb_dagster.sources.options import ConnectionOptions
-from runtimedb_dagster.sources.projection import Projected
+from runtimedb_dagster.sources.projection import MASKED, Projected
 from runtimedb_dagster.sql import identifier
 
 __all__ = ["Shape"]
@@ -78,9 +78,9 @@ def _masked(plain: Projected, mask: str) -> Projected:
     """A column whose values do not leave the select list."""
     name = identifier(plain.column.name)
     if mask == "null":
-        masked = replace(plain.column, nullable=True, declared="masked: null")
+        masked = replace(plain.column, nullable=True, declared=f"{MASKED}null")
         return replace(plain, column=masked, expression=f"CAST(NULL AS {masked.type}) AS {name}", guard=None)
-    masked = replace(plain.column, type="VARCHAR", declared=f"masked: {mask}")
+    masked = replace(plain.column, type="VARCHAR", declared=f"{MASKED}{mask}")
     text = f"CAST({plain.value} AS VARCHAR)"
     hidden = f"sha256({text})" if mask == "sha256" else f"CASE WHEN {text} IS NOT NULL THEN '***' END"
     return replace(plain, column=masked, expression=f"{hidden} AS {name}", converts=True)

@@ -10,8 +10,14 @@ from runtimedb_dagster.errors import ConfigurationError
 
 __all__ = ["SourceUrl"]
 
-FILE_SCHEMES = {"duckdb", "sqlite"}
-ALIASES = {"postgres": "postgresql", "mariadb": "mysql", "sqlite3": "sqlite"}
+FILE_SCHEMES = {"duckdb", "sqlite", "ducklake", "ducklake+sqlite"}
+ALIASES = {
+    "postgres": "postgresql",
+    "mariadb": "mysql",
+    "sqlite3": "sqlite",
+    "ducklake+postgres": "ducklake+postgresql",
+    "md": "motherduck",
+}
 SECRET_WORDS = ("password", "passwd", "pwd", "secret", "token")
 
 

@@ -1,9 +1,13 @@
-"""What the README says of the tests."""
+"""What the README and the pages say of the code."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
+
+import pytest
+
+from runtimedb_dagster_tests.pages import PAGES
 
 TESTS = Path(__file__).parents[1]
 README = (TESTS.parent / "README.md").read_text(encoding="utf-8")
@@ -22,3 +26,9 @@ def test_each_test_that_it_names_is_in_the_file_that_it_names() -> None:
                 named += 1
                 assert f"def {test}(" in text, f"{test} is not in {files}"
     assert named > 30
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_the_pages_are_those_of_the_code(name: str) -> None:
+    written = (TESTS.parent / "docs" / name).read_text(encoding="utf-8")
+    assert written == PAGES[name](), "make docs writes it again"

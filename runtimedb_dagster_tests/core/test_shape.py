@@ -125,3 +125,14 @@ def test_tables_that_are_no_longer_included_go(db: RuntimeDB, make_source: Calla
     db.configure("shop", {"exclude": ["b"]})
     assert db.discover("shop").tables_removed == 1
     assert [table.table_name for table in db.tables()] == ["a", "c"]
+
+
+def test_a_masked_value_that_can_not_be_read_is_not_told(db: RuntimeDB, make_source: Callable[..., SourceFile]) -> None:
+    source = make_source(
+        "s", "CREATE VIEW t AS SELECT CAST(v AS HUGEINT) AS v FROM (VALUES ('1' || repeat('7', 38))) x(v)"
+    )
+    db.connect("shop", source.url, mask="v:sha256")
+    (error,) = refresh_all(db).errors
+    assert 'column "v"' in error["error"]
+    assert "is masked" in error["error"]
+    assert "777" not in error["error"]

@@ -489,7 +489,7 @@ def test_tls_with_a_certificate_that_is_checked(pg: Remote, front: TLSFront) -> 
 
 def test_a_certificate_of_another_host_or_authority_is_refused(pg: Remote, front: TLSFront, tmp_path: Path) -> None:
     root, url = front.root_certificate, f"postgresql://owner@localhost:{front.port}/{pg.database}"
-    with pytest.raises(SourceError, match='server certificate for "localhost" .*does not match host name'):
+    with pytest.raises(SourceError, match=r'server certificate for "localhost" .*does not match host name'):
         pg.db.connect(
             "a",
             url.replace("localhost", "127.0.0.1"),

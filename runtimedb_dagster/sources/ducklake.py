@@ -1,0 +1,183 @@
+"""DuckLake, with its catalog in a DuckDB file, an SQLite file or PostgreSQL.
+
+`ducklake:///path/meta.ducklake`, `ducklake+sqlite:///path/meta.sqlite`, `ducklake+postgresql://user@host/database`. A
+transaction of DuckDB sees one snapshot of the lake. A catalog in a DuckDB file can't be read while another process has
+it open for writing, and one in SQLite can't be written while a table is read; PostgreSQL has neither limit.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Literal
+
+import duckdb
+from pydantic import Field
+
+from runtimedb_dagster.model import Column, DiscoveredTable, TableRef
+from runtimedb_dagster.sources.adapter import Relation, first_line
+from runtimedb_dagster.sources.duckdb_file import attached, described, discovered, discovery_query
+from runtimedb_dagster.sources.projection import Projected, project
+from runtimedb_dagster.sources.s3 import S3Options, create_s3_secret, s3_key
+from runtimedb_dagster.sources.secrets import hider
+from runtimedb_dagster.sources.url import SourceUrl
+from runtimedb_dagster.sql import literal
+
+__all__ = ["DuckLake", "DuckLakeOptions"]
+
+ALIAS = "ducklake"
+SQLITE, POSTGRESQL = "ducklake+sqlite", "ducklake+postgresql"
+CATALOG_EXTENSIONS = {SQLITE: ("sqlite_scanner",), POSTGRESQL: ("postgres_scanner",)}
+
+
+class DuckLakeOptions(S3Options):
+    """What is particular to DuckLake."""
+
+    data_path: str | None = Field(default=None, description="where the data files are, if not where the catalog says")
+    metadata_schema: str | None = Field(default=None, description="schema of the catalog's own tables in PostgreSQL")
+    sslmode: Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"] = Field(
+        default="prefer", description="as libpq's, for a catalog in PostgreSQL"
+    )
+    connect_timeout: int = Field(default=10, ge=1, description="seconds to wait for PostgreSQL")
+
+
+class DuckLake:
+    """The dialect of a DuckLake."""
+
+    options = DuckLakeOptions
+
+    def __init__(self, url: SourceUrl, options: DuckLakeOptions, password: str | None) -> None:
+        """Read the lake whose catalog `url` names."""
+        self._url = url
+        self._options = options
+        self._password = password
+        in_store = options.s3_key_id or "://" in (options.data_path or "")
+        self.extensions: Sequence[str] = (
+            *CATALOG_EXTENSIONS.get(url.scheme, ()),
+            *(["httpfs"] if in_store else []),
+            "ducklake",
+        )
+
+    def attach(self, duck: duckdb.DuckDBPyConnection) -> str:
+        """Attach by temporary secrets: a failing ATTACH repeats its own text."""
+        for statement in self.statements():
+            duck.execute(statement)
+        return ALIAS
+
+    def statements(self) -> list[str]:
+        """What attaches the lake: the secrets of its catalog and of its data, and ATTACH, which holds neither."""
+        secrets = self._catalog_secrets() if self._url.scheme == POSTGRESQL else []
+        if self._options.s3_key_id:
+            secrets.append(create_s3_secret(self._options))
+        return [*secrets, f"ATTACH {literal(self._catalog())} AS {ALIAS} ({self._parameters()})"]
+
+    def _catalog(self) -> str:
+        if self._url.scheme == POSTGRESQL:
+            return "ducklake:lake"
+        return f"ducklake:{'sqlite:' if self._url.scheme == SQLITE else ''}{self._url.path}"
+
+    def _parameters(self) -> str:
+        # A lake that is not there would be made, even by a reader.
+        parameters = ["READ_ONLY", "CREATE_IF_NOT_EXISTS false"]
+        if self._options.data_path:
+            parameters += [f"DATA_PATH {literal(self._options.data_path)}", "OVERRIDE_DATA_PATH true"]
+        if self._options.metadata_schema:
+            parameters.append(f"METADATA_SCHEMA {literal(self._options.metadata_schema)}")
+        return ", ".join(parameters)
+
+    def _catalog_secrets(self) -> list[str]:
+        given = {
+            "HOST": self._url.host,
+            "PORT": str(self._url.port or 5432),
+            "USER": self._url.user,
+            "PASSWORD": self._password,
+            "DATABASE": self._url.path or self._url.user,
+        }
+        listed = ", ".join(f"{name} {literal(value)}" for name, value in given.items() if value is not None)
+        # What a secret of PostgreSQL can't carry.
+        path = f"sslmode={self._options.sslmode} connect_timeout={self._options.connect_timeout}"
+        database = "METADATA_PARAMETERS MAP {'TYPE': 'postgres', 'SECRET': 'source'}"
+        return [
+            f"CREATE TEMPORARY SECRET source (TYPE postgres, {listed})",
+            f"CREATE TEMPORARY SECRET lake (TYPE ducklake, METADATA_PATH {literal(path)}, {database})",
+        ]
+
+    def check(self, duck: duckdb.DuckDBPyConnection, alias: str) -> None:
+        """Ask for the schemas of the current snapshot."""
+        duck.execute(f"SELECT count(*) FROM duckdb_schemas() WHERE database_name = {literal(alias)}")
+
+    def discover(self, duck: duckdb.DuckDBPyConnection, alias: str) -> list[DiscoveredTable]:
+        """Tables and views, with their columns, from DuckDB's own catalog functions."""
+        return discovered(duck.execute(discovery_query(alias)).fetchall())
+
+    def describe(self, duck: duckdb.DuckDBPyConnection, alias: str, ref: TableRef) -> Relation:
+        """The table in DuckDB's words."""
+        return described(duck, alias, ref)
+
+    def project(self, column: Column) -> Projected:
+        """As DuckDB holds it."""
+        return project(column)
+
+    def origin(
+        self,
+        duck: duckdb.DuckDBPyConnection,  # noqa: ARG002
+        alias: str,
+        ref: TableRef,
+        relation: Relation,  # noqa: ARG002
+        projection: Sequence[Projected],  # noqa: ARG002
+        where: str | None,
+    ) -> str:
+        """The attached table itself."""
+        return attached(alias, ref, where)
+
+    def cancel(self, duck: duckdb.DuckDBPyConnection, alias: str, session: int) -> None:
+        """DuckDB's interrupt is enough."""
+
+    def is_passing(self, error: str) -> bool:
+        """A catalog that somebody writes, or whose server is away."""
+        return any(sign in error for sign in PASSING)
+
+    def explain(self, error: str) -> str:
+        """What DuckDB's message means, and what to do where that is known."""
+        if "Could not set lock" in error:
+            holder = re.search(r"PID (\d+)", error)
+            who = f"process {holder[1]}" if holder else "another process"
+            return f"{who} has the catalog open for writing; close it there, or keep the catalog in PostgreSQL"
+        for sign, meaning in MEANINGS.items():
+            if sign in error:
+                return meaning
+        said = re.findall(r"(?:ERROR|FATAL): +(.*)", error)
+        told = said[-1] if said else _plain(error)
+        advice = next((f"; {advice}" for sign, advice in ADVICE.items() if sign in error), "")
+        return hider(s3_key(self._options))(told) + advice
+
+
+def _plain(error: str) -> str:
+    """DuckDB's message without what DuckLake puts before that of the catalog."""
+    return re.sub(r'^Failed to attach DuckLake MetaData ".*?" at path \+ ".*?"', "", first_line(error))
+
+
+PASSING = (
+    "Could not set lock", "already attached", "database is locked", "Connection refused", "timeout expired",
+    "the database system is", "too many clients", "remaining connection slots", "terminating connection",
+    "server closed the connection", "could not translate host name",
+)  # fmt: skip
+
+MEANINGS = {
+    "database does not exist": "there is no such file",
+    "unable to open database file": "there is no such file, or it may not be read",
+    "creating a new DuckLake is explicitly disabled": "there is no DuckLake in it; check the database, and the option "
+    "metadata_schema",
+    "already attached": "this process has the catalog open for writing; close it first",
+    "database is locked": "somebody writes the catalog; try again, or keep the catalog in PostgreSQL",
+    "requires the extension httpfs": "its data files are in an object store; set the option s3_key_id, or data_path if "
+    "they need no key",
+}
+
+ADVICE = {
+    "password authentication failed": "set the right password in the variable of --password-env, or the password_file",
+    "no password supplied": "name the variable that holds the password with --password-env",
+    "permission denied": "grant SELECT on the catalog's tables",
+    "HTTP 403": "set the options s3_key_id and s3_key_env to a key that may read the data files",
+    "No files found that match": "a data file is gone; refresh the table again, or set the option data_path",
+}
