@@ -78,10 +78,10 @@ infinity are kept. Trailing blanks of `character(n)` are not part of its value, 
 Fail: a `tinyint(1)` that holds something else than 0 and 1 (or `tinyint1=int8`); dates with a zero month or day (or
 `zero_dates=null`, which is declared); types that are unknown here. MariaDB's `json` is `longtext` by its own word.""",
     "SQLite": """\
-SQLite keeps any value in any column; a value that does not fit its column's declared type fails (or `as_text=…`, which
-keeps the columns of its patterns as text, whatever they hold). Dates and times are ISO text; a column without a type has
-the type of the values that it holds now, or fails if they are mixed. A `NUMERIC` is a double, as SQLite stores it, so
-integers in it beyond 2^53 fail.""",
+SQLite keeps any value in any column; a value that does not fit its column's declared type fails (or `as_text=…`,
+which keeps the columns of its patterns as text, whatever they hold). Dates and times are ISO text; a column without a
+type has the type of the values that it holds now, or fails if they are mixed. A `NUMERIC` is a double, as SQLite stores
+it, so integers in it beyond 2^53 fail.""",
 }
 
 
@@ -143,7 +143,7 @@ OWN = {
 
 def options() -> str:
     """Every option of every source, in Markdown."""
-    sections = [("Every connection", ConnectionOptions)]
+    sections: list[tuple[str, type[BaseModel]]] = [("Every connection", ConnectionOptions)]
     sections += [(title, DIALECTS[scheme].options) for title, scheme in OWN.items()]
     return "\n".join([OPTIONS, *(_options(title, model) for title, model in sections)])
 
