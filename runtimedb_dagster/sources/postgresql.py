@@ -226,13 +226,13 @@ def _guard(
     guarded = [each for each in projection if each.guard]
     if not guarded:
         return
-    listed = ", ".join(f"coalesce(bool_or({each.guard}), false) AS c{i}" for i, each in enumerate(guarded))
-    condition = f" WHERE {where}" if where else ""
-    (found,) = _ask(duck, alias, f"SELECT {listed} FROM {table}{condition}")
-    for each, is_there in zip(guarded, found, strict=True):
-        if is_there:
-            column = each.column
-            raise TypeContractError(f"column {identifier(column.name)} ({column.source_type}): {each.because}")
+    listed = ", ".join(f"coalesce({each.guard}, false) AS c{i}" for i, each in enumerate(guarded))
+    found = " OR ".join(f"({each.guard})" for each in guarded)
+    condition = f"({where}) AND ({found})" if where else found
+    for row in _ask(duck, alias, f"SELECT {listed} FROM {table} WHERE {condition} LIMIT 1"):
+        each = guarded[row.index(True)]
+        column = each.column
+        raise TypeContractError(f"column {identifier(column.name)} ({column.source_type}): {each.because}")
 
 
 def _ask(duck: duckdb.DuckDBPyConnection, alias: str, query: str) -> list[tuple[Any, ...]]:
