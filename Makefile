@@ -23,7 +23,7 @@ dev: $(VENV)/demo.stamp instance
 	$(BIN)/dagster dev -p $(PORT)
 
 test: $(VENV)/test.stamp
-	@env -u RUNTIMEDB_HOME -u DAGSTER_HOME $(BIN)/python -m pytest
+	@env -u RUNTIMEDB_HOME -u DAGSTER_HOME $(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
 
 lint: $(VENV)/lint.stamp
 	$(BIN)/ruff format --check .
