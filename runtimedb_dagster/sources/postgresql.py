@@ -68,6 +68,7 @@ class PostgreSQL:
         self._options = options
         self._password = password
         self._twins: set[tuple[str, str]] | None = None
+        self._shared = False
 
     def attach(self, duck: duckdb.DuckDBPyConnection) -> str:
         """Attach by a temporary secret: a failing ATTACH repeats its own text."""
@@ -130,7 +131,7 @@ class PostgreSQL:
 
     def describe(self, duck: duckdb.DuckDBPyConnection, alias: str, ref: TableRef) -> Relation:
         """Lock the table, then take the snapshot and look at the table in it."""
-        self._note_twins(duck, alias)
+        self._look_around(duck, alias)
         self._lock(duck, alias, qualified(ref.schema_name, ref.table_name))
         chosen = f"n.nspname = {literal(ref.schema_name)} AND c.relname = {literal(ref.table_name)}"
         rows = _ask(duck, alias, RELATIONS.format(chosen=chosen) + DESCRIBED)
@@ -138,7 +139,7 @@ class PostgreSQL:
             raise TableIsGone
         session, pages, plain, columns = rows[0]
         twin = (ref.schema_name.lower(), ref.table_name.lower()) in (self._twins or ())
-        large = plain and pages >= PARALLEL_FROM_PAGES and not twin
+        large = plain and pages >= PARALLEL_FROM_PAGES and self._shared and not twin
         return Relation(tuple(Column(**column) for column in json.loads(columns)), session, native=large)
 
     def _lock(self, duck: duckdb.DuckDBPyConnection, alias: str, table: str) -> None:
@@ -153,10 +154,11 @@ class PostgreSQL:
             # Materialized views and foreign tables can't be locked; their rewrites are visible to old snapshots.
             duck.execute("ROLLBACK; BEGIN")
 
-    def _note_twins(self, duck: duckdb.DuckDBPyConnection, alias: str) -> None:
-        """Find the names that differ by case only: DuckDB would take one table for the other."""
+    def _look_around(self, duck: duckdb.DuckDBPyConnection, alias: str) -> None:
+        """Find what DuckDB's scan would get wrong here: names that differ by case only, one snapshot for all."""
         if self._twins is None:
             with duck.cursor() as aside:
+                self._shared = bool(_ask(aside, alias, SNAPSHOTS)[0][0])
                 self._twins = {(row[0], row[1]) for row in _ask(aside, alias, TWINS)}
 
     def project(self, column: Column) -> Projected:
@@ -258,6 +260,12 @@ ADVICE = {
     "Expected an array with": "its arrays differ in their number of dimensions; set the option arrays=text",
 }
 
+# Where DuckDB's connections would share no snapshot: on a replica, and on Amazon's servers, as it believes.
+SNAPSHOTS = """
+    SELECT NOT pg_catalog.pg_is_in_recovery() AND NOT EXISTS (SELECT FROM pg_catalog.pg_stat_wal_receiver)
+        AND NOT EXISTS (SELECT FROM pg_catalog.pg_settings WHERE name LIKE 'rds%') AS shared
+"""
+
 TWINS = """
     SELECT lower(n.nspname) AS schema_name, lower(c.relname) AS table_name
     FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
@@ -328,6 +336,7 @@ LISTED = """
     ORDER BY 1, 2
 """
 
+# Plain is what DuckDB's scan divides by pages: not those of partitions or heirs.
 DESCRIBED = """
     SELECT pg_catalog.pg_backend_pid() AS session, relation.relpages AS pages,
         relation.relkind IN ('r', 'm') AND NOT relation.relhassubclass AS plain,

@@ -17,7 +17,7 @@ from runtimedb_dagster.errors import RefreshError, SourceError, SourceUnavailabl
 from runtimedb_dagster.model import Column
 from runtimedb_dagster.sources import open_source, postgresql
 from runtimedb_dagster_tests.core.support import await_that
-from runtimedb_dagster_tests.servers import PASSWORD, Server
+from runtimedb_dagster_tests.servers import PASSWORD, Server, replica
 from runtimedb_dagster_tests.sources.support import PASSWORD_ENV, Remote
 from runtimedb_dagster_tests.tls import TLSFront, tls_front
 
@@ -446,12 +446,26 @@ def test_a_unix_socket(pg: Remote) -> None:
     assert pg.query("over_a_socket") == [(True,)]
 
 
-def test_a_replica_is_read_instead(pg: Remote) -> None:
-    pg.run("CREATE TABLE t AS SELECT 1 AS v")
+def test_a_replica_is_read_instead_and_as_one_state(pg: Remote, parallel: None) -> None:
+    pg.run("CREATE TABLE t AS SELECT generate_series(1, 1000) AS v", "ANALYZE t")
     url = f"postgresql://owner@primary.invalid:5432/{pg.database}"
-    pg.db.connect("pg", url, password_env=PASSWORD_ENV, replica=f"127.0.0.1:{pg.server.port}")
-    pg.refresh("t")
-    assert pg.query("t") == [(1,)]
+    with replica(pg.server) as standby:
+        pg.db.connect("pg", url, password_env=PASSWORD_ENV, replica=f"127.0.0.1:{standby.port}")
+        pg.refresh("t")
+        assert "postgres_query" in origin(pg, "t"), "on a replica, the connections of DuckDB's scan share no snapshot"
+    assert pg.query("t", "count(*), sum(v)") == [(1000, 500_500)]
+
+
+def test_a_server_on_which_duckdb_shares_no_snapshot_is_read_by_one_query(
+    pg: Remote, parallel: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Amazon's servers are known by a setting that no other server has, so one that this has stands in."""
+    pg.run("CREATE TABLE t AS SELECT 1 AS v")
+    pg.connect()
+    assert "postgres_query" not in origin(pg, "t")
+    assert "'rds%'" in postgresql.SNAPSHOTS
+    monkeypatch.setattr(postgresql, "SNAPSHOTS", postgresql.SNAPSHOTS.replace("rds", "work_mem"))
+    assert "postgres_query" in origin(pg, "t")
 
 
 def test_the_session_is_read_only_in_utc_and_has_its_timeouts(pg: Remote) -> None:
