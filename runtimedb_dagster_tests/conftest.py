@@ -18,9 +18,15 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]
         yield started
 
 
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Keep each file on one worker, and all tests of the deployment."""
+    item.add_marker(pytest.mark.xdist_group("deployment" if _needs_deployment(item) else str(item.path)))
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep each file on one worker, and all of the deployment, which mostly wait, on the one that begins with them."""
-    items.sort(key=lambda item: "deployment" not in getattr(item, "fixturenames", ()))
-    for item in items:
-        deployed_there = "deployment" in getattr(item, "fixturenames", ())
-        item.add_marker(pytest.mark.xdist_group("deployment" if deployed_there else str(item.path)))
+    """Begin with the deployment, which mostly waits for its daemon: one worker has it, the other all else."""
+    items.sort(key=lambda item: not _needs_deployment(item))
+
+
+def _needs_deployment(item: pytest.Item) -> bool:
+    return "deployment" in getattr(item, "fixturenames", ())
