@@ -6,8 +6,10 @@ export RUNTIMEDB_HOME ?= $(CURDIR)/.runtimedb
 export DAGSTER_HOME ?= $(RUNTIMEDB_HOME)/dagster
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 PORT ?= 3000
+TESTS := runtimedb_dagster_tests
+PYTEST = env -u RUNTIMEDB_HOME -u DAGSTER_HOME $(BIN)/python -m pytest
 
-.PHONY: help demo dev instance test lint bench docs format clean
+.PHONY: help demo dev instance test test-parts test-deployment lint bench docs format clean
 
 help:
 	@echo "make demo    a real database, connected, materialized by Dagster, queried"
@@ -23,7 +25,13 @@ dev: $(VENV)/demo.stamp instance
 	$(BIN)/dagster dev -p $(PORT)
 
 test: $(VENV)/test.stamp
-	@env -u RUNTIMEDB_HOME -u DAGSTER_HOME $(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
+	@$(MAKE) --no-print-directory -j2 --output-sync=target test-parts test-deployment
+
+# Side by side: the second mostly waits for a daemon. Each prints when it is done.
+test-parts:
+	@$(PYTEST) $(TESTS)/core $(TESTS)/downstream $(TESTS)/sources
+test-deployment:
+	@$(PYTEST) $(TESTS)/test_*.py
 
 lint: $(VENV)/lint.stamp
 	$(BIN)/ruff format --check .

@@ -1,4 +1,4 @@
-"""Servers that live as long as the test session, and which tests share a worker."""
+"""Servers that live as long as the test session."""
 
 from __future__ import annotations
 
@@ -16,17 +16,3 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]
     directory: Path = tmp_path_factory.mktemp("deployment")
     with deployed(directory, RUNTIMEDB_GRACE_PERIOD="0") as started:
         yield started
-
-
-def pytest_itemcollected(item: pytest.Item) -> None:
-    """Keep each file on one worker, and all tests of the deployment."""
-    item.add_marker(pytest.mark.xdist_group("deployment" if _needs_deployment(item) else str(item.path)))
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the deployment, which mostly waits for its daemon: one worker has it, the other all else."""
-    items.sort(key=lambda item: not _needs_deployment(item))
-
-
-def _needs_deployment(item: pytest.Item) -> bool:
-    return "deployment" in getattr(item, "fixturenames", ())

@@ -51,7 +51,9 @@ POSTGRESQL = (
 MADE = {
     "an enum": "enum",
     "an array of an enum": "enum[]",
-    "a composite type": "record",
+    "a composite type (integer, numeric(10,2))": 'record [["a", "integer"], ["b", "numeric(10,2)"]]',
+    "a composite type with an interval": 'record [["a", "interval"]]',
+    "an array of a composite type": "other[]",
     "a domain over integer": "domain integer",
     "a domain over an array": "other",
     "PostGIS geometry (not tried: no such server here)": "geometry",

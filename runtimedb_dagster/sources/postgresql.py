@@ -304,7 +304,11 @@ RELATIONS = """
                 WHEN b.typcategory = 'A' AND (element.typtype <> 'b' OR n.nspname <> 'pg_catalog') THEN 'other[]'
                 WHEN b.typcategory = 'A' AND a.attndims > 1
                     THEN pg_catalog.format_type(a.atttypid, a.atttypmod) || repeat('[]', a.attndims - 1)
-                WHEN b.typtype = 'c' THEN 'record'
+                WHEN b.typtype = 'c' THEN 'record ' || (
+                    SELECT json_agg(json_build_array(f.attname, pg_catalog.format_type(f.atttypid, f.atttypmod))
+                        ORDER BY f.attnum)
+                    FROM pg_catalog.pg_attribute f
+                    WHERE f.attrelid = b.typrelid AND f.attnum > 0 AND NOT f.attisdropped)
                 WHEN b.typtype <> 'b' THEN 'other'
                 WHEN n.nspname <> 'pg_catalog' THEN b.typname
             END AS base

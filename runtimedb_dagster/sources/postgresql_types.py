@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass, replace
+
+import duckdb
 
 from runtimedb_dagster.model import Column
 from runtimedb_dagster.sources.projection import Projected
@@ -95,6 +98,8 @@ def _arrival(base: str) -> _Arrival:
         beneath = _arrival(base.removeprefix("domain "))
         # The type that DuckDB finds for a domain is text, unless the server takes the domain off.
         return beneath if beneath.remote else replace(beneath, remote=f"{{}}::{base.removeprefix('domain ')}")
+    if base.startswith("record "):
+        return _record(json.loads(base.removeprefix("record ")))
     if base.endswith("[]"):
         return _array(base)
     if base.startswith("numeric"):
@@ -129,6 +134,41 @@ def _numeric(base: str) -> _Arrival:
     )
 
 
+def _record(fields: list[tuple[str, str]]) -> _Arrival:
+    """A composite type: the server sends its fields as an array of text, which has a place for each of them."""
+    arrivals = [(name, _field(field)) for name, field in fields]
+    sent = ", ".join(f"({{0}}).{_braced(name)}::text" for name, _ in arrivals)
+    packed = ", ".join(
+        f"{_braced(name)} := {(made or 'CAST({} AS ' + kept + ')').format(f'{{0}}[{place}]')}"
+        for place, (name, (kept, made, _)) in enumerate(arrivals, 1)
+    )
+    types = ", ".join(f"{identifier(name)} {kept}" for name, (kept, _, _) in arrivals)
+    return _Arrival(
+        "VARCHAR[]",
+        # A composite of nothing but NULLs is NULL too, by SQL, but not as text.
+        remote=f"CASE WHEN {{0}}::text IS NOT NULL THEN ARRAY[{sent}] END",
+        kept=str(duckdb.sqltype(f"STRUCT({types})")),
+        made=f"CASE WHEN {{0}} IS NOT NULL THEN struct_pack({packed}) END",
+        exact=all(exact for _, (_, _, exact) in arrivals),
+    )
+
+
+def _field(base: str) -> tuple[str, str | None, bool]:
+    """What a field is kept as, how that is made of its text if not by a cast, and whether it is exact."""
+    bare = re.sub(r"\(\d+\)", "", base)
+    if bare == "bytea":
+        return "BLOB", "unhex(substr({}, 3))", True
+    if bare in EXACT:
+        return EXACT[bare], None, True
+    if NUMERIC.fullmatch(base) and (arrival := _numeric(base)).exact:
+        return arrival.type, None, True
+    return ("JSON", None, True) if base in ("json", "jsonb") else ("VARCHAR", None, False)
+
+
+def _braced(name: str) -> str:
+    return identifier(name).replace("{", "{{").replace("}", "}}")
+
+
 def _array(base: str) -> _Arrival:
     depth = base.count("[]")
     element = base[: -2 * depth]
@@ -141,6 +181,6 @@ def _array(base: str) -> _Arrival:
         return replace(arrival, type=arrival.type + brackets, guard=guard)
     if found and depth == 1 and 0 <= int(found[2]) <= int(found[1]) <= 38:  # noqa: PLR2004
         return replace(_numeric(element), type=f"DECIMAL({found[1]},{found[2]})[]", guard="'NaN' = ANY({})")
-    if depth == 1 and element not in ("other", "record"):
+    if depth == 1 and element != "other":
         return _Arrival("VARCHAR[]", remote="{}::text[]", exact=False)
     return AS_TEXT

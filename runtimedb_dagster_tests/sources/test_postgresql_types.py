@@ -17,6 +17,10 @@ from runtimedb_dagster_tests.sources.support import PASSWORD_ENV, Remote, same_t
 MAKE_TYPES = (
     "CREATE TYPE mood AS ENUM ('sad', 'o''k', '😀')",
     "CREATE TYPE pair AS (a integer, b text)",
+    "CREATE TYPE wide_pair AS (n numeric, m mood)",
+    """CREATE TYPE many_fields AS (a smallint, b bigint, c boolean, d real, e double precision, f numeric(10,2), g date,
+    h timestamp, i timestamptz, j time, k uuid, l bytea, m jsonb, "n {x}" text, o integer)""",
+    "CREATE TYPE pair_of_numbers AS (a integer, b numeric(10,2))",
     "CREATE DOMAIN positive AS integer CHECK (VALUE > 0)",
     "CREATE DOMAIN price AS numeric(12,2)",
     "CREATE DOMAIN cheap AS price CHECK (VALUE < 10)",
@@ -61,6 +65,21 @@ BYTES = ("encode(v, 'hex')", "lower(hex(v))")
 ELEMENTS = (
     "array_to_string(v, '|', '~')",
     "array_to_string(list_transform(v, lambda x: coalesce(x::VARCHAR, '~')), '|')",
+)
+
+MANY_FIELDS = r"""(
+    -32768, 9223372036854775807, true, 1.5, 1e-300, -99999999.99, '2024-02-29', '2024-02-29 12:00:00.000001',
+    '2024-02-29 12:00:00.000001+00', '23:59:59.999999', '00000000-0000-0000-0000-000000000001', '\x00ff',
+    '{"a": "}, \"{x}"}', 'a "quoted\" {x}, '' (1,2)', NULL)"""
+MANY_TYPES = (
+    "struct<a: int16, b: int64, c: bool, d: float, e: double, f: decimal128(10, 2), g: date32[day], "
+    "h: timestamp[us], i: timestamp[us, tz=UTC], j: time64[us], k: extension<arrow.uuid>, l: binary, "
+    "m: extension<arrow.json>, n {x}: string, o: int32>"
+)
+PLAIN_FIELDS = ", ".join(f"(v).{name}" for name in "abdefghijk")
+MANY_WORDS = (
+    f"""concat_ws('|', {PLAIN_FIELDS}, (v).c::text, encode((v).l, 'hex'), (v).m, (v)."n {{x}}", (v).o)""",
+    f"""concat_ws('|', {PLAIN_FIELDS}, (v).c, lower(hex((v).l)), (v).m, (v)."n {{x}}", (v).o)""",
 )
 
 KEPT = [
@@ -140,7 +159,20 @@ KEPT = [
     Kept("varbit", ("''", "'1'"), "string", declared=True),
     Kept("tsvector", ("'a:1 b'",), "string", declared=True),
     Kept("point", ("'(1.5,NaN)'",), "string", declared=True),
-    Kept("pair", ("(1, 'x')", "(NULL, NULL)"), "string", declared=True),
+    Kept(
+        "pair",
+        ("(1, 'x')", "(NULL, NULL)"),
+        "struct<a: int32, b: string>",
+        by=("(v).a || ':' || (v).b", "v.a || ':' || v.b"),
+    ),
+    Kept(
+        "wide_pair",
+        ("(1.5, 'sad')",),
+        "struct<n: string, m: string>",
+        declared=True,
+        by=("(v).n || ':' || (v).m", "v.n || ':' || v.m"),
+    ),
+    Kept("many_fields", (MANY_FIELDS,), MANY_TYPES, by=MANY_WORDS),
     Kept("positive", ("1", "2147483647"), "int32"),
     Kept("price", ("-9999999999.99",), "decimal128(12, 2)"),
     Kept("cheap", ("9.99",), "decimal128(12, 2)"),
@@ -185,6 +217,7 @@ REFUSED = [
     Refused("numeric(10,2)", "'NaN'", "numerics=text"),
     Refused("price", "'NaN'", "numerics=text"),
     Refused("numeric(10,2)[]", "'{1,NaN}'", "numerics=text"),
+    Refused("pair_of_numbers", "(1, 'NaN')", "Could not convert string"),
     Refused("time", "'24:00:00'", "the time 24:00:00 has no place"),
     Refused("time[]", "'{10:00,24:00}'", "the time 24:00:00 has no place"),
     Refused("timestamp", "'294276-12-31 23:59:59'", "after 294247-01-10"),
