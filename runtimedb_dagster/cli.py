@@ -59,8 +59,8 @@ def main() -> None:
 
 def _open(make_settings: Callable[[], Settings], *, must_exist: bool = True) -> Any:
     settings = make_settings()
-    database = make_url(settings.effective_catalog_url).database
-    if must_exist and not (database and Path(database).exists()):
+    url = make_url(settings.effective_catalog_url)
+    if must_exist and url.get_backend_name() == "sqlite" and not (url.database and Path(url.database).exists()):
         raise ConfigurationError(
             f"There is no RuntimeDB at {settings.home}: `runtimedb connect` makes one, and RUNTIMEDB_HOME or --home "
             "names another directory"
@@ -279,6 +279,22 @@ def remove(settings: Callable[[], Settings], connection: str, yes: bool, as_json
         terminal.ask(f"Forget the connection {connection} with all its versions?", yes)
         result = db.remove(connection)
     terminal.show_result(result.to_dict(), as_json=as_json)
+
+
+@cli.command()
+@click.option("--from", "source", metavar="URL", help="Copy the catalog at URL into the one of the settings.")
+@as_json_option
+@click.pass_obj
+def migrate(settings: Callable[[], Settings], source: str | None, as_json: bool) -> None:
+    """Bring the catalog's database up to date, as every command does; with --from, move a catalog into it."""
+    with _open(settings, must_exist=False) as db:
+        copied = db.copy_catalog(source) if source else {}
+    if as_json:
+        terminal.print_json({"copied": copied})
+        return
+    terminal.say("The catalog is up to date")
+    for table, rows in copied.items():
+        terminal.say(f"{table}: {rows} rows copied")
 
 
 def _pairs(options: tuple[str, ...]) -> dict[str, str]:

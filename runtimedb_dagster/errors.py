@@ -8,6 +8,7 @@ Each message names the connection, the table, what happened, and what to do::
     │   ├── ConnectionNotFoundError
     │   └── TableNotFoundError
     ├── CatalogError                the catalog can't be used
+    │   └── CatalogUnavailableError it is away or busy now; trying again may help
     ├── SourceError                 a remote database can't be reached or read
     │   └── SourceUnavailableError  it is away or locked now; trying again may help
     ├── DiscoveryError              what a source shows can't be recorded
@@ -27,6 +28,7 @@ from __future__ import annotations
 
 __all__ = [
     "CatalogError",
+    "CatalogUnavailableError",
     "ConfigurationError",
     "ConnectionNotFoundError",
     "DiscoveryError",
@@ -76,6 +78,10 @@ class TableNotFoundError(RequestError):
 
 class CatalogError(RuntimeDBError):
     """The catalog can't be reached, or was written by a newer release."""
+
+
+class CatalogUnavailableError(CatalogError):
+    """The catalog's database is away, or wants the transaction to be tried again; nothing was changed."""
 
 
 class SourceError(RuntimeDBError):

@@ -322,6 +322,19 @@ class RuntimeDB:
         """Delete the files whose pending deletion is due at `now`."""
         return self._sweeper.sweep(now or utc_now())
 
+    def copy_catalog(self, url: str) -> dict[str, int]:
+        """Copy another catalog, with its history, into this one, which must be empty.
+
+        Versions stay where they are: both must have the same storage. Let nothing write the old catalog meanwhile.
+
+        Returns:
+            How many rows each of its tables had.
+
+        Raises:
+            ConfigurationError: this catalog holds connections already.
+        """
+        return self._catalog.copy_from(url)
+
     def deletions_due(self, now: datetime | None = None) -> int:
         """How many files a sweep at `now` would try to delete."""
         return self._catalog.deletions.count_due(now or utc_now())

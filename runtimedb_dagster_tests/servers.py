@@ -49,6 +49,10 @@ class Server:
         query = "&".join(f"{name}={quote(value, safe='')}" for name, value in options.items())
         return f"{self.scheme}://{self.user}@127.0.0.1:{self.port}/{quote(database)}" + (f"?{query}" if query else "")
 
+    def catalog_url(self, database: str) -> str:
+        """The SQLAlchemy URL of a database, with the password in it."""
+        return f"{self.scheme}://{self.user}:{quote(PASSWORD, safe='')}@127.0.0.1:{self.port}/{database}"
+
     def connect(self, database: str | None = None) -> Any:
         """A client connection that commits each statement."""
         if self.scheme == "postgresql":

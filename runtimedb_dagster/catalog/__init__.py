@@ -8,6 +8,7 @@ from runtimedb_dagster.catalog.deletions import DeletionCatalog
 from runtimedb_dagster.catalog.leases import LeaseCatalog
 from runtimedb_dagster.catalog.slots import SlotCatalog
 from runtimedb_dagster.catalog.tables import TableCatalog
+from runtimedb_dagster.catalog.transfer import copy_catalog
 from runtimedb_dagster.catalog.versions import VersionCatalog
 
 __all__ = ["Catalog", "new_id"]
@@ -34,6 +35,14 @@ class Catalog:
         self.deletions = DeletionCatalog(self._database)
         self.leases = LeaseCatalog(self._database)
         self.slots = SlotCatalog(self._database)
+
+    def copy_from(self, url: str) -> dict[str, int]:
+        """Copy the catalog at `url` into this one, which must be empty; see `copy_catalog`."""
+        source = Database(url)
+        try:
+            return copy_catalog(source, self._database)
+        finally:
+            source.dispose()
 
     def close(self) -> None:
         """Close the connections to the catalog's database."""

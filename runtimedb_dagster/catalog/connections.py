@@ -9,7 +9,7 @@ from sqlalchemy import Connection as Transaction
 from sqlalchemy import Row, delete, func, insert, or_, select, update
 
 from runtimedb_dagster.catalog import schema
-from runtimedb_dagster.catalog.database import Database, new_id, next_sequence
+from runtimedb_dagster.catalog.database import Database, new_id, next_sequence, transition
 from runtimedb_dagster.catalog.versions import retire
 from runtimedb_dagster.errors import ConfigurationError, ConnectionNotFoundError
 from runtimedb_dagster.model import Connection
@@ -24,6 +24,7 @@ class ConnectionCatalog:
         """Work on `database`."""
         self._database = database
 
+    @transition
     def add(
         self,
         name: str,
@@ -61,6 +62,7 @@ class ConnectionCatalog:
             )
         return connection
 
+    @transition
     def get(self, name_or_id: str) -> Connection:
         """The connection of that name or id.
 
@@ -77,11 +79,13 @@ class ConnectionCatalog:
             raise ConnectionNotFoundError(name_or_id)
         return _connection(row)
 
+    @transition
     def list(self) -> list[Connection]:
         """All connections, by name."""
         with self._database.read() as tx:
             return [_connection(row) for row in tx.execute(select(schema.connections).order_by("name"))]
 
+    @transition
     def set_options(self, connection: Connection, options: dict[str, str]) -> None:
         """Replace a connection's options."""
         with self._database.write() as tx:
@@ -89,11 +93,13 @@ class ConnectionCatalog:
                 update(schema.connections).where(schema.connections.c.id == connection.id).values(options=options)
             )
 
+    @transition
     def begin_discovery(self) -> int:
         """A generation number, to be taken before the source is asked."""
         with self._database.write() as tx:
             return next_sequence(tx)
 
+    @transition
     def record_discovery_failure(self, connection: Connection, error: str) -> None:
         """Keep the error of the last discovery where `connections()` shows it."""
         with self._database.write() as tx:
@@ -101,6 +107,7 @@ class ConnectionCatalog:
                 update(schema.connections).where(schema.connections.c.id == connection.id).values(discovery_error=error)
             )
 
+    @transition
     def remove(self, connection: Connection, delete_after: datetime) -> int:
         """Forget a connection and its tables; their files get pending deletions.
 
@@ -116,6 +123,8 @@ class ConnectionCatalog:
 
 def _remove(tx: Transaction, connection: Connection, delete_after: datetime) -> int:
     mine = schema.tables.c.connection_id == connection.id
+    # Before its tables, as a discovery does.
+    tx.execute(select(schema.connections.c.id).where(schema.connections.c.id == connection.id).with_for_update())
     rows = tx.execute(select(schema.tables).where(mine).with_for_update()).all()
     retire(tx, connection.name, rows, "connection removed", delete_after)
     tx.execute(delete(schema.tables).where(mine))

@@ -1,24 +1,36 @@
-"""The catalog's database: an engine, and the two kinds of transaction on it."""
+"""The catalog's database, SQLite or PostgreSQL: an engine, and the two kinds of transaction on it."""
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
-from typing import Any
+from time import sleep
+from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine, create_engine, event, select, update
+from sqlalchemy import URL, Connection, Engine, create_engine, event, select, update
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
+from typing_extensions import ParamSpec
 
 from runtimedb_dagster.catalog.migrations import migrate
 from runtimedb_dagster.catalog.schema import clock
-from runtimedb_dagster.errors import CatalogError, ConfigurationError
+from runtimedb_dagster.errors import CatalogError, CatalogUnavailableError, ConfigurationError
 
-__all__ = ["Database", "new_id", "next_sequence"]
+__all__ = ["Database", "new_id", "next_sequence", "transition"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 BUSY_TIMEOUT_SECONDS = 30
+CONNECT_TIMEOUT_SECONDS = 10
+# What a deadlock, or a server that restarts, is given to pass.
+RETRY_SECONDS = (0.05, 0.2, 0.5, 1.0, 2.0, 4.0)
+POOL = {"pool_size": 8, "max_overflow": 56}
+# PostgreSQL's codes for: could not serialize, deadlock, lock not available.
+TRY_AGAIN = {"40001", "40P01", "55P03"}
 
 
 def new_id() -> str:
@@ -35,6 +47,21 @@ def next_sequence(tx: Connection) -> int:
     return int(tx.execute(select(clock.c.value)).scalar_one())
 
 
+def transition(method: Callable[P, R]) -> Callable[P, R]:
+    """Have a method that is one transaction, and nothing besides, tried again where that is safe."""
+
+    @wraps(method)
+    def tried(*args: P.args, **kwargs: P.kwargs) -> R:
+        for delay in RETRY_SECONDS:
+            try:
+                return method(*args, **kwargs)
+            except CatalogUnavailableError:
+                sleep(delay)
+        return method(*args, **kwargs)
+
+    return tried
+
+
 class Database:
     """One catalog database, migrated when it is opened."""
 
@@ -45,8 +72,9 @@ class Database:
             ConfigurationError: the URL is malformed, or of a database the catalog can't be kept in.
             CatalogError: it can't be reached, or a newer release wrote it.
         """
-        self._url = _parsed(url)
-        self._engine = _engine(url)
+        parsed = _parsed(url)
+        self._url = parsed.render_as_string(hide_password=True)
+        self._engine = _sqlite(parsed) if parsed.get_backend_name() == "sqlite" else _postgresql(parsed)
         with self._named_errors():
             migrate(self._engine)
 
@@ -57,45 +85,102 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """A transaction that sees one state of the catalog."""
-        with self._named_errors(), self._engine.begin() as tx:
+        with self._named_errors(), self._options(READ).begin() as tx:
             yield tx
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
         """A transaction that changes the catalog, wholly or not at all."""
-        writer = self._engine.execution_options(runtimedb_begin="BEGIN IMMEDIATE")
-        with self._named_errors(), writer.begin() as tx:
-            yield tx
+        with self._named_errors(), self._options(WRITE).connect() as tx:
+            transaction = tx.begin()
+            try:
+                yield tx
+            except BaseException:
+                transaction.rollback()
+                raise
+            self._commit(transaction)
+
+    def _options(self, options: dict[str, dict[str, Any]]) -> Engine:
+        return self._engine.execution_options(**options[self._engine.dialect.name])
+
+    def _commit(self, transaction: Any) -> None:
+        try:
+            transaction.commit()
+        except DBAPIError as error:
+            if not error.connection_invalidated:
+                raise
+            raise CatalogError(
+                f"The catalog at {self._url} was lost during a commit, whose outcome is unknown: {_said(error)}"
+            ) from error
 
     @contextmanager
     def _named_errors(self) -> Iterator[None]:
         try:
             yield
         except DBAPIError as error:
-            raise CatalogError(f"The catalog at {self._url} failed: {error.orig}") from error
+            again = error.connection_invalidated or getattr(error.orig, "sqlstate", None) in TRY_AGAIN
+            kind = CatalogUnavailableError if again or _is_away(error) else CatalogError
+            raise kind(f"The catalog at {self._url} failed: {_said(error)}") from error
 
 
-def _parsed(url: str) -> str:
+# On SQLite a read transaction that turns into a write fails at once when another writer came between. On PostgreSQL
+# rows are locked where an order matters, and the clock's row orders what readers must see in order.
+WRITE: dict[str, dict[str, Any]] = {
+    "sqlite": {"runtimedb_begin": "BEGIN IMMEDIATE"},
+    "postgresql": {"isolation_level": "READ COMMITTED"},
+}
+READ: dict[str, dict[str, Any]] = {
+    "sqlite": {},
+    "postgresql": {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True},
+}
+
+
+def _is_away(error: DBAPIError) -> bool:
+    """Whether PostgreSQL took no connection; wrong passwords and names are for people to mend."""
+    return any(sign in str(error.orig) for sign in ("Connection refused", "the database system is", "too many clients"))
+
+
+def _said(error: DBAPIError) -> str:
+    return " ".join(str(error.orig).split())
+
+
+def _parsed(url: str) -> URL:
     try:
         parsed = make_url(url)
     except ArgumentError:
         raise ConfigurationError("The catalog URL is malformed; write it like sqlite:////path/catalog.db") from None
-    if parsed.get_backend_name() != "sqlite" or not parsed.database or parsed.database == ":memory:":
-        raise ConfigurationError(f"The catalog is kept in a SQLite file, not in '{parsed.render_as_string()}'")
-    return parsed.render_as_string(hide_password=True)
+    backend = parsed.get_backend_name()
+    if backend == "postgresql":
+        return parsed.set(drivername="postgresql+psycopg")
+    if backend != "sqlite" or not parsed.database or parsed.database == ":memory:":
+        raise ConfigurationError(
+            f"The catalog is kept in a SQLite file or in PostgreSQL, not in '{parsed.render_as_string()}'"
+        )
+    return parsed
 
 
-def _engine(url: str) -> Engine:
-    path = Path(str(make_url(url).database))
+def _sqlite(url: URL) -> Engine:
+    path = Path(str(url.database))
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         path.touch(mode=0o600)
     except OSError as error:
         raise CatalogError(f"The catalog can't be made at {path}: {error.strerror}") from error
-    engine = create_engine(url, pool_size=8, max_overflow=56, connect_args={"timeout": BUSY_TIMEOUT_SECONDS})
+    engine = create_engine(url, **POOL, connect_args={"timeout": BUSY_TIMEOUT_SECONDS})
     event.listen(engine, "connect", _configure_sqlite)
     event.listen(engine, "begin", _begin)
     return engine
+
+
+def _postgresql(url: URL) -> Engine:
+    parameters = {"connect_timeout": CONNECT_TIMEOUT_SECONDS, "application_name": "runtimedb"}
+    try:
+        # Pinged before use, for a connection of the pool does not survive a restart of the server.
+        return create_engine(url, **POOL, pool_pre_ping=True, connect_args=parameters)
+    except ModuleNotFoundError:
+        raise ConfigurationError(
+            "A catalog in PostgreSQL needs its driver: pip install 'runtimedb-dagster[postgresql]'"
+        ) from None
 
 
 def _configure_sqlite(connection: Any, _record: Any) -> None:
@@ -107,5 +192,4 @@ def _configure_sqlite(connection: Any, _record: Any) -> None:
 
 
 def _begin(connection: Connection) -> None:
-    # A read transaction that turns into a write fails at once when another writer came between.
     connection.exec_driver_sql(connection.get_execution_options().get("runtimedb_begin", "BEGIN"))

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Row, and_, delete, exists, func, or_, select, update
 
 from runtimedb_dagster.catalog import schema
-from runtimedb_dagster.catalog.database import Database
+from runtimedb_dagster.catalog.database import Database, transition
 from runtimedb_dagster.model import PendingDeletion
 
 __all__ = ["DeletionCatalog"]
@@ -22,18 +22,21 @@ class DeletionCatalog:
         """Work on `database`."""
         self._database = database
 
+    @transition
     def list(self) -> list[PendingDeletion]:
         """All pending deletions, soonest first."""
         pending = schema.pending_deletions
         with self._database.read() as tx:
             return [_pending(row) for row in tx.execute(select(pending).order_by(pending.c.delete_after))]
 
+    @transition
     def count_due(self, now: datetime) -> int:
         """How many a sweep would claim now."""
         query = select(func.count()).select_from(schema.pending_deletions).where(_claimable(now))
         with self._database.read() as tx:
             return int(tx.execute(query).scalar_one())
 
+    @transition
     def claim(
         self, token: str, now: datetime, claimed_until: datetime, limit: int, path: str | None = None
     ) -> Sequence[PendingDeletion]:
@@ -55,6 +58,7 @@ class DeletionCatalog:
             )
             return [_pending(row) for row in claimed]
 
+    @transition
     def pointed_at(self, paths: Sequence[str]) -> set[str]:
         """Those of `paths` that a table's row points at; the sweep must refuse them."""
         versions = schema.versions
@@ -62,6 +66,7 @@ class DeletionCatalog:
         with self._database.read() as tx:
             return set(tx.execute(points.where(versions.c.path.in_(paths))).scalars())
 
+    @transition
     def finish(self, deletions: Sequence[PendingDeletion], token: str) -> None:
         """Forget files that are gone, and the retired versions that they were."""
         pending, versions = schema.pending_deletions, schema.versions
@@ -78,6 +83,7 @@ class DeletionCatalog:
             )
             tx.execute(delete(versions).where(versions.c.path.in_(gone), versions.c.retired_at_sequence.is_not(None)))
 
+    @transition
     def put_off(self, deletion: PendingDeletion, token: str, error: str, next_attempt: datetime) -> None:
         """Keep a row whose file could not be deleted, for another attempt."""
         pending = schema.pending_deletions

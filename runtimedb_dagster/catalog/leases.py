@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import ColumnElement, and_, delete, func, insert, or_, select, update
 
 from runtimedb_dagster.catalog import schema
-from runtimedb_dagster.catalog.database import Database, new_id
+from runtimedb_dagster.catalog.database import Database, new_id, transition
 from runtimedb_dagster.catalog.versions import version_of
 from runtimedb_dagster.model import Lease, Version
 
@@ -21,15 +21,19 @@ class LeaseCatalog:
         """Work on `database`."""
         self._database = database
 
+    @transition
     def open(self, now: datetime, lifetime: timedelta) -> Lease:
         """Take a snapshot: from here on the sweep leaves alone whatever is replaced."""
         with self._database.write() as tx:
-            lease = Lease(new_id(), int(tx.execute(select(schema.clock.c.value)).scalar_one()))
+            # No swap commits between this number and the lease that guards it.
+            sequence = tx.execute(select(schema.clock.c.value).with_for_update(read=True)).scalar_one()
+            lease = Lease(new_id(), int(sequence))
             tx.execute(insert(schema.leases).values(id=lease.id, sequence=lease.sequence, expires_at=now + lifetime))
             # Leases of readers that died.
             tx.execute(delete(schema.leases).where(schema.leases.c.expires_at < now - lifetime))
         return lease
 
+    @transition
     def renew(self, lease: Lease, now: datetime, lifetime: timedelta) -> bool:
         """Keep a lease alive.
 
@@ -41,17 +45,20 @@ class LeaseCatalog:
             renewed = tx.execute(update(schema.leases).where(live).values(expires_at=now + lifetime))
             return renewed.rowcount == 1
 
+    @transition
     def is_live(self, lease: Lease, now: datetime) -> bool:
         """Whether a lease has not expired."""
         live = and_(schema.leases.c.id == lease.id, schema.leases.c.expires_at > now)
         with self._database.read() as tx:
             return tx.execute(select(schema.leases.c.id).where(live)).first() is not None
 
+    @transition
     def close(self, lease: Lease) -> None:
         """End a lease."""
         with self._database.write() as tx:
             tx.execute(delete(schema.leases).where(schema.leases.c.id == lease.id))
 
+    @transition
     def visible(self, lease: Lease, connection_id: str, schema_name: str, table_name: str) -> Version | None:
         """The version of a table, by its address to the letter, in the lease's snapshot."""
         with self._database.read() as tx:
@@ -65,6 +72,7 @@ class LeaseCatalog:
             ).first()
         return None if row is None else version_of(row)
 
+    @transition
     def visible_like(
         self, lease: Lease, connection_id: str, schema_name: str, table_name: str
     ) -> list[tuple[str, str]]:

@@ -58,6 +58,9 @@ class UtcTime(TypeDecorator[datetime]):
 
 metadata = MetaData()
 
+# Compared and ordered byte by byte on PostgreSQL, as SQLite does; of letters' case it knows ASCII's only.
+NAME = Text().with_variant(Text(collation="C"), "postgresql")
+
 # One row: the number of the last transition that readers or refreshes must be able to order.
 clock = Table("clock", metadata, Column("id", Integer, primary_key=True), Column("value", BigInteger, nullable=False))
 
@@ -65,7 +68,7 @@ connections = Table(
     "connections",
     metadata,
     Column("id", String(32), primary_key=True),
-    Column("name", Text, nullable=False, unique=True),
+    Column("name", NAME, nullable=False, unique=True),
     Column("source_type", Text, nullable=False),
     Column("url", Text, nullable=False),
     Column("options", JSON, nullable=False),
@@ -81,8 +84,8 @@ tables = Table(
     metadata,
     Column("id", String(32), primary_key=True),
     Column("connection_id", ForeignKey("connections.id"), nullable=False),
-    Column("schema_name", Text, nullable=False),
-    Column("table_name", Text, nullable=False),
+    Column("schema_name", NAME, nullable=False),
+    Column("table_name", NAME, nullable=False),
     Column("kind", Text, nullable=False),
     Column("columns", JSON, nullable=False),
     Column("primary_key", JSON, nullable=False),
@@ -99,9 +102,9 @@ versions = Table(
     metadata,
     Column("id", String(32), primary_key=True),
     Column("connection_id", String(32), nullable=False),
-    Column("schema_name", Text, nullable=False),
-    Column("table_name", Text, nullable=False),
-    Column("path", Text, nullable=False, unique=True),
+    Column("schema_name", NAME, nullable=False),
+    Column("table_name", NAME, nullable=False),
+    Column("path", NAME, nullable=False, unique=True),
     Column("generation", BigInteger, nullable=False),
     Column("published_at_sequence", BigInteger, nullable=False),
     Column("retired_at_sequence", BigInteger),
@@ -120,7 +123,7 @@ pending_deletions = Table(
     "pending_deletions",
     metadata,
     Column("id", String(32), primary_key=True),
-    Column("path", Text, nullable=False, unique=True),
+    Column("path", NAME, nullable=False, unique=True),
     Column("delete_after", UtcTime, nullable=False, index=True),
     Column("reason", Text, nullable=False),
     Column("table_full_name", Text, nullable=False),

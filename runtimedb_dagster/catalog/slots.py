@@ -11,7 +11,7 @@ from datetime import datetime
 from sqlalchemy import and_, delete, func, insert, select, update
 
 from runtimedb_dagster.catalog import schema
-from runtimedb_dagster.catalog.database import Database, next_sequence
+from runtimedb_dagster.catalog.database import Database, next_sequence, transition
 from runtimedb_dagster.model import Connection, Slot
 
 __all__ = ["SlotCatalog"]
@@ -24,6 +24,7 @@ class SlotCatalog:
         """Work on `database`."""
         self._database = database
 
+    @transition
     def enter(self, connection: Connection, owner: str, expires_at: datetime) -> Slot:
         """Join the end of a connection's queue."""
         with self._database.write() as tx:
@@ -35,6 +36,7 @@ class SlotCatalog:
             )
         return slot
 
+    @transition
     def is_free(self, slot: Slot, limit: int, now: datetime) -> bool:
         """Whether fewer than `limit` live tickets come before this one."""
         slots = schema.refresh_slots.c
@@ -42,6 +44,7 @@ class SlotCatalog:
         with self._database.read() as tx:
             return int(tx.execute(select(func.count()).where(before)).scalar_one()) < limit
 
+    @transition
     def renew(self, slot: Slot, expires_at: datetime) -> None:
         """Stay in the queue."""
         with self._database.write() as tx:
@@ -51,6 +54,7 @@ class SlotCatalog:
                 .values(expires_at=expires_at)
             )
 
+    @transition
     def leave(self, slot: Slot, now: datetime) -> None:
         """Give the place up; tickets of processes that died go too."""
         slots = schema.refresh_slots.c

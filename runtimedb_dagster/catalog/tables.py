@@ -11,7 +11,7 @@ from sqlalchemy import Connection as Transaction
 from sqlalchemy import Row, Select, bindparam, delete, insert, select, update
 
 from runtimedb_dagster.catalog import schema
-from runtimedb_dagster.catalog.database import Database, new_id
+from runtimedb_dagster.catalog.database import Database, new_id, transition
 from runtimedb_dagster.catalog.versions import retire, version_of
 from runtimedb_dagster.errors import (
     ConnectionNotFoundError,
@@ -32,6 +32,7 @@ class TableCatalog:
         """Work on `database`."""
         self._database = database
 
+    @transition
     def list(self, connection: Connection | None = None) -> list[Table]:
         """The tables of one connection or of all, by address."""
         query = _selected()
@@ -52,6 +53,7 @@ class TableCatalog:
             raise TableNotFoundError(full_name, f"; `runtimedb refresh {connection.name}` discovers new tables")
         return table
 
+    @transition
     def find(self, connection: Connection, schema_name: str, table_name: str) -> Table | None:
         """One table, by its address to the letter; None if it is not in the catalog."""
         query = _selected().where(
@@ -63,6 +65,7 @@ class TableCatalog:
             row = tx.execute(query).first()
         return None if row is None else _table(row)
 
+    @transition
     def record_discovery(
         self,
         connection: Connection,

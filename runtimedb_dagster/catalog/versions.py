@@ -14,7 +14,7 @@ from sqlalchemy import Connection as Transaction
 from sqlalchemy import Row, delete, insert, select, update
 
 from runtimedb_dagster.catalog import schema
-from runtimedb_dagster.catalog.database import Database, new_id, next_sequence
+from runtimedb_dagster.catalog.database import Database, new_id, next_sequence, transition
 from runtimedb_dagster.errors import RefreshError, ReservationLostError, SupersededError
 from runtimedb_dagster.model import Column, Connection, Reservation, Table, TableRef, Version
 
@@ -28,6 +28,7 @@ class VersionCatalog:
         """Work on `database`."""
         self._database = database
 
+    @transition
     def reserve(self, table: Table, version_id: str, path: str, now: datetime, lease: timedelta) -> Reservation:
         """Schedule `path` for deletion, before its first byte is written."""
         with self._database.write() as tx:
@@ -43,10 +44,12 @@ class VersionCatalog:
             )
             return Reservation(table, version_id, path, next_sequence(tx), now)
 
+    @transition
     def renew(self, reservation: Reservation, delete_after: datetime) -> None:
         """Push the deletion of a file that is still being written further away."""
         self._reschedule(reservation, delete_after)
 
+    @transition
     def abandon(self, reservation: Reservation, now: datetime) -> None:
         """Let the next sweep have a file that will not be published."""
         self._reschedule(reservation, now)
@@ -57,6 +60,7 @@ class VersionCatalog:
                 update(schema.pending_deletions).where(_unclaimed(reservation)).values(delete_after=delete_after)
             )
 
+    @transition
     def swap(self, reservation: Reservation, version: Version, delete_after: datetime) -> None:
         """Publish a version: point its table's row at it, rescue its file, schedule the old one's deletion.
 
@@ -80,6 +84,7 @@ class VersionCatalog:
             )
             tx.execute(update(schema.tables).where(schema.tables.c.id == row.id).values(version_id=version.id))
 
+    @transition
     def keep(self, reservation: Reservation, current: Version, now: datetime) -> bool:
         """Keep the current version, which the new file merely repeats; the new file goes to the sweep.
 
@@ -101,6 +106,7 @@ class VersionCatalog:
             tx.execute(update(schema.pending_deletions).where(_unclaimed(reservation)).values(delete_after=now))
             return True
 
+    @transition
     def purge(self, connection: Connection, tables: Sequence[Table], delete_after: datetime) -> int:
         """Forget the data of tables and keep their rows; the files get pending deletions.
 

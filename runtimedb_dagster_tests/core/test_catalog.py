@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy
@@ -36,6 +36,7 @@ from runtimedb_dagster_tests.core.support import (
     reserve,
     version_of,
 )
+from runtimedb_dagster_tests.servers import Server
 
 NOW = datetime(2030, 1, 2, 3, 4, 5, 678901, tzinfo=timezone.utc)
 GRACE = timedelta(seconds=60)
@@ -48,9 +49,22 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "catalog.db"
 
 
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, file: Path) -> Iterator[str]:
+    """Where a catalog is kept, one after the other."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{file}"
+        return
+    server: Server = request.getfixturevalue("postgres_server")
+    database = f"catalog_{new_id()[:8]}"
+    server.run(None, f"CREATE DATABASE {database}")
+    yield server.catalog_url(database)
+    server.run(None, f"DROP DATABASE {database} WITH (FORCE)")
+
+
 @pytest.fixture
-def catalog(file: Path) -> Iterator[Catalog]:
-    opened = Catalog(f"sqlite:///{file}")
+def catalog(url: str) -> Iterator[Catalog]:
+    opened = Catalog(url)
     yield opened
     opened.close()
 
@@ -104,10 +118,24 @@ def test_the_head_is_the_newest_revision() -> None:
     assert script().get_heads() == [migrations.HEAD]
 
 
+def ask(url: str, *statements: str) -> list[Any]:
+    """Run statements on a catalog's database beside the catalog; the rows of the last."""
+    engine = sqlalchemy.create_engine(url.replace("postgresql:", "postgresql+psycopg:"), poolclass=sqlalchemy.NullPool)
+    with engine.begin() as connection:
+        for statement in statements:
+            result = connection.execute(sqlalchemy.text(statement))
+        return [tuple(row) for row in result] if result.returns_rows else []
+
+
+def revision(url: str) -> str:
+    ((number,),) = ask(url, "select version_num from alembic_version")
+    return str(number)
+
+
 @pytest.mark.usefixtures("catalog")
 @pytest.mark.filterwarnings("ignore:Skipped unsupported reflection of expression-based index")
-def test_the_migrations_make_what_the_schema_says(file: Path) -> None:
-    engine = sqlalchemy.create_engine(f"sqlite:///{file}")
+def test_the_migrations_make_what_the_schema_says(url: str) -> None:
+    engine = sqlalchemy.create_engine(url.replace("postgresql:", "postgresql+psycopg:"))
     with engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
         differences = compare_metadata(context, schema.metadata)
@@ -118,17 +146,17 @@ def test_the_migrations_make_what_the_schema_says(file: Path) -> None:
     assert [each for each in differences if each[0] != "remove_index" or each[1].name not in allowed] == []
 
 
-def test_opening_again_changes_nothing(file: Path) -> None:
-    first = Catalog(f"sqlite:///{file}")
+def test_opening_again_changes_nothing(url: str) -> None:
+    first = Catalog(url)
     connection = first.connections.add("shop", "duckdb", "duckdb:///shop", {"a": "b"}, "VAR", NOW)
     first.close()
-    second = Catalog(f"sqlite:///{file}")
+    second = Catalog(url)
     assert second.connections.list() == [connection]
     second.close()
 
 
-def test_the_catalog_is_private(file: Path, catalog: Catalog) -> None:
-    assert catalog.connections.list() == []
+def test_the_catalog_is_private(file: Path) -> None:
+    Catalog(f"sqlite:///{file}").close()
     assert file.stat().st_mode & 0o777 == 0o600
 
 
@@ -143,8 +171,8 @@ OPEN = """if True:
 """
 
 
-def test_four_processes_open_an_empty_catalog_at_once(file: Path) -> None:
-    processes = [python(OPEN, f"sqlite:///{file}") for _ in range(4)]
+def test_four_processes_open_an_empty_catalog_at_once(url: str) -> None:
+    processes = [python(OPEN, url) for _ in range(4)]
     for process in processes:
         assert process.stdout
         assert process.stdout.readline() == "ready\n"
@@ -153,7 +181,7 @@ def test_four_processes_open_an_empty_catalog_at_once(file: Path) -> None:
         process.stdin.write("\n")
         process.stdin.flush()
     assert [process.communicate(timeout=60) for process in processes] == [("0\n", "")] * 4
-    assert revision(file) == migrations.HEAD
+    assert revision(url) == migrations.HEAD
 
 
 DIE_AFTER_THE_FIRST_REVISION = """if True:
@@ -170,42 +198,26 @@ DIE_AFTER_THE_FIRST_REVISION = """if True:
 """
 
 
-def test_a_migration_killed_in_the_middle_leaves_the_catalog_whole(file: Path) -> None:
-    process = python(DIE_AFTER_THE_FIRST_REVISION, f"sqlite:///{file}")
+def test_a_migration_killed_in_the_middle_leaves_the_catalog_whole(url: str) -> None:
+    process = python(DIE_AFTER_THE_FIRST_REVISION, url)
     process.communicate(timeout=60)
     assert process.returncode == 9
-    assert tables_of(file) == set()
+    listed = "information_schema.tables where table_schema = 'public'" if "postgresql" in url else "sqlite_master"
+    assert ask(url, f"select * from {listed}") == []
 
-    catalog = Catalog(f"sqlite:///{file}")
+    catalog = Catalog(url)
 
     assert catalog.connections.list() == []
     catalog.close()
-    assert revision(file) == migrations.HEAD
+    assert revision(url) == migrations.HEAD
 
 
-def test_a_catalog_of_a_newer_release_is_refused(file: Path) -> None:
-    Catalog(f"sqlite:///{file}").close()
-    with sqlite3.connect(file) as connection:
-        connection.execute("update alembic_version set version_num = '9999'")
-    connection.close()
+def test_a_catalog_of_a_newer_release_is_refused(url: str) -> None:
+    Catalog(url).close()
+    ask(url, "update alembic_version set version_num = '9999'")
     with pytest.raises(CatalogError, match=rf"reads up to {migrations.HEAD}.*Upgrade RuntimeDB"):
-        Catalog(f"sqlite:///{file}")
-    assert revision(file) == "9999"
-
-
-def revision(file: Path) -> str:
-    with sqlite3.connect(file) as connection:
-        found = connection.execute("select version_num from alembic_version").fetchall()
-    connection.close()
-    ((number,),) = found
-    return str(number)
-
-
-def tables_of(file: Path) -> set[str]:
-    with sqlite3.connect(file) as connection:
-        found = connection.execute("select name from sqlite_master where type = 'table'").fetchall()
-    connection.close()
-    return {str(name) for (name,) in found}
+        Catalog(url)
+    assert revision(url) == "9999"
 
 
 def test_what_is_no_catalog_is_named(tmp_path: Path) -> None:
@@ -216,10 +228,10 @@ def test_what_is_no_catalog_is_named(tmp_path: Path) -> None:
         Catalog(f"sqlite:///{tmp_path}/junk.db/catalog.db")
 
 
-@pytest.mark.parametrize("url", ["", "nonsense", "sqlite://", "sqlite:///:memory:", "mysql://u:hidden@host/db"])
-def test_a_url_of_no_file_is_refused_without_its_secret(url: str) -> None:
+@pytest.mark.parametrize("wrong", ["", "nonsense", "sqlite://", "sqlite:///:memory:", "mysql://u:hidden@host/db"])
+def test_a_url_of_no_file_is_refused_without_its_secret(wrong: str) -> None:
     with pytest.raises(ConfigurationError, match="atalog") as caught:
-        Catalog(url)
+        Catalog(wrong)
     assert "hidden" not in str(caught.value)
 
 

@@ -206,6 +206,16 @@ def test_a_sweep_that_fails_says_so(db: RuntimeDB, inside: Inside, run: Run) -> 
     assert ran.json["files_failed"] == 1
 
 
+def test_moving_a_catalog(db: RuntimeDB, shop: SourceFile, run: Run, tmp_path: Path) -> None:
+    refresh_all(db)
+    target = {"RUNTIMEDB_CATALOG_URL": f"sqlite:///{tmp_path}/new.db"}
+    old = db.settings.effective_catalog_url
+    assert run("migrate", "--from", old, "--json", **target).json["copied"]["versions"] == 2
+    assert run("query", "SELECT count(*) AS n FROM shop.main.orders", "--json", **target).json == [{"n": 100}]
+    fails(run("migrate", "--from", old, **target), "holds connections already")
+    assert "up to date" in run("migrate").out
+
+
 @pytest.mark.usefixtures("shop")
 def test_options_are_set_and_taken_back(db: RuntimeDB, run: Run) -> None:
     before = db.connection("shop").options

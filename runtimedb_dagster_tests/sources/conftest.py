@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from runtimedb_dagster import RuntimeDB, Settings
-from runtimedb_dagster_tests.servers import PASSWORD, NotInstalledError, Server, mariadb, postgres
+from runtimedb_dagster_tests.servers import PASSWORD, Server
 from runtimedb_dagster_tests.sources.support import PASSWORD_ENV, Remote
 
 
@@ -22,25 +21,6 @@ def _nothing_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
             monkeypatch.delenv(name)
     monkeypatch.setenv(PASSWORD_ENV, PASSWORD)
     monkeypatch.chdir(tmp_path)
-
-
-@pytest.fixture(scope="session")
-def postgres_server() -> Iterator[Server]:
-    with postgres() as server:
-        yield server
-
-
-@pytest.fixture(scope="session")
-def mariadb_server() -> Iterator[Server]:
-    """MariaDB; where it is not installed its tests are skipped with a word, and under CI they fail."""
-    with ExitStack() as stack:
-        try:
-            server = stack.enter_context(mariadb())
-        except NotInstalledError as error:
-            if os.environ.get("CI"):
-                raise
-            pytest.skip(str(error))
-        yield server
 
 
 @pytest.fixture

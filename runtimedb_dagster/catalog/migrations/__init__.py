@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sqlalchemy import Connection, Engine, inspect, text
+from sqlalchemy import Connection, Engine, func, inspect, select, text
 
 from runtimedb_dagster.errors import CatalogError
 
@@ -12,6 +12,9 @@ __all__ = ["HEAD", "migrate"]
 
 HEAD = "0005"
 """The newest revision in `versions/`."""
+
+# Any number, as long as all that migrate a catalog take the same.
+ADVISORY_LOCK = 0x52756E74696D
 
 
 def migrate(engine: Engine) -> None:
@@ -24,6 +27,8 @@ def migrate(engine: Engine) -> None:
         if _revision(connection) == HEAD:
             return
     with engine.execution_options(runtimedb_begin="BEGIN IMMEDIATE").begin() as connection:
+        if engine.dialect.name == "postgresql":
+            connection.execute(select(func.pg_advisory_xact_lock(ADVISORY_LOCK)))
         if _revision(connection) != HEAD:
             _upgrade(connection)
 

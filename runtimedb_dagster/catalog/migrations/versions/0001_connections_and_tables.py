@@ -8,13 +8,16 @@ from alembic import op
 revision = "0001"
 down_revision = None
 
+# Compared and ordered byte by byte, as SQLite does; of letters' case it knows ASCII's only.
+NAME = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
+
 
 def upgrade() -> None:
     """Make the tables."""
     op.create_table(
         "connections",
         sa.Column("id", sa.String(32), primary_key=True),
-        sa.Column("name", sa.Text, nullable=False, unique=True),
+        sa.Column("name", NAME, nullable=False, unique=True),
         sa.Column("source_type", sa.Text, nullable=False),
         sa.Column("url", sa.Text, nullable=False),
         sa.Column("options", sa.JSON, nullable=False),
@@ -30,8 +33,8 @@ def upgrade() -> None:
         "tables",
         sa.Column("id", sa.String(32), primary_key=True),
         sa.Column("connection_id", sa.String(32), sa.ForeignKey("connections.id"), nullable=False),
-        sa.Column("schema_name", sa.Text, nullable=False),
-        sa.Column("table_name", sa.Text, nullable=False),
+        sa.Column("schema_name", NAME, nullable=False),
+        sa.Column("table_name", NAME, nullable=False),
         sa.Column("kind", sa.Text, nullable=False),
         sa.Column("columns", sa.JSON, nullable=False),
         sa.Column("primary_key", sa.JSON, nullable=False),

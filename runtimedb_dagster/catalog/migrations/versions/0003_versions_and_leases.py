@@ -8,6 +8,9 @@ from alembic import op
 revision = "0003"
 down_revision = "0002"
 
+# Compared and ordered byte by byte, as SQLite does; of letters' case it knows ASCII's only.
+NAME = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
+
 
 def upgrade() -> None:
     """Make the tables, and the clock's one row."""
@@ -21,9 +24,9 @@ def upgrade() -> None:
         "versions",
         sa.Column("id", sa.String(32), primary_key=True),
         sa.Column("connection_id", sa.String(32), nullable=False),
-        sa.Column("schema_name", sa.Text, nullable=False),
-        sa.Column("table_name", sa.Text, nullable=False),
-        sa.Column("path", sa.Text, nullable=False, unique=True),
+        sa.Column("schema_name", NAME, nullable=False),
+        sa.Column("table_name", NAME, nullable=False),
+        sa.Column("path", NAME, nullable=False, unique=True),
         sa.Column("generation", sa.BigInteger, nullable=False),
         sa.Column("published_at_sequence", sa.BigInteger, nullable=False),
         sa.Column("retired_at_sequence", sa.BigInteger),

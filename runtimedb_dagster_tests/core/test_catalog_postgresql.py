@@ -1,0 +1,247 @@
+"""What only a catalog in PostgreSQL has to stand: restarts, deadlocks, lost commits, and many writers at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from pathlib import Path
+from threading import Barrier, Event
+
+import pytest
+import sqlalchemy
+from sqlalchemy import select
+
+from runtimedb_dagster import RefreshRequest, RuntimeDB, Settings
+from runtimedb_dagster.catalog import Catalog, new_id, schema
+from runtimedb_dagster.catalog.database import next_sequence, transition
+from runtimedb_dagster.errors import CatalogError, CatalogUnavailableError, ConfigurationError, SupersededError
+from runtimedb_dagster.heartbeat import utc_now
+from runtimedb_dagster.request import ConnectionRefreshResult
+from runtimedb_dagster_tests.core.support import (
+    LEASE,
+    Inside,
+    SourceFile,
+    await_that,
+    discovered,
+    long_after,
+    refresh_all,
+    reserve,
+    rows,
+    version_of,
+)
+from runtimedb_dagster_tests.servers import PASSWORD, Server, postgres
+
+
+@pytest.fixture
+def database(postgres_server: Server) -> Iterator[str]:
+    name = f"catalog_{new_id()[:8]}"
+    postgres_server.run(None, f"CREATE DATABASE {name}")
+    yield name
+    postgres_server.run(None, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def catalog(postgres_server: Server, database: str) -> Iterator[Catalog]:
+    opened = Catalog(postgres_server.catalog_url(database))
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def make_pg_db(postgres_server: Server, database: str, tmp_path: Path) -> Iterator[Callable[[], RuntimeDB]]:
+    """Open RuntimeDBs over one catalog in PostgreSQL."""
+    opened: list[RuntimeDB] = []
+
+    def make() -> RuntimeDB:
+        url = postgres_server.catalog_url(database)
+        opened.append(RuntimeDB(Settings(home=tmp_path / "home", catalog_url=url, grace_period=0, threads=2)))
+        return opened[-1]
+
+    yield make
+    for each in opened:
+        each.close()
+
+
+def test_the_whole_way_over_a_catalog_in_postgresql(
+    make_pg_db: Callable[[], RuntimeDB], make_source: Callable[..., SourceFile]
+) -> None:
+    db, other = make_pg_db(), make_pg_db()
+    source = make_source("shop", "CREATE TABLE a AS SELECT 1 AS v", 'CREATE TABLE "É" AS SELECT 2 AS v')
+    db.connect("shop", source.url)
+    assert refresh_all(db).tables_refreshed == 2
+    source.run("INSERT INTO a VALUES (10)")
+    assert refresh_all(other).errors == []
+    assert rows(db, "SELECT sum(v) FROM shop.main.a") == [(11,)]
+    assert rows(other, 'SELECT v FROM shop.main."É"') == [(2,)]
+    assert db.sweep(long_after(db.settings)).files_deleted == 1
+    assert db.verify() == []
+    inside = Inside.of(db)
+    assert inside.files() == inside.live()
+    other.remove("shop")
+    db.sweep(long_after(db.settings))
+    assert inside.files() == set()
+
+
+def test_many_refreshes_of_one_table_at_once_leave_one_version(
+    make_pg_db: Callable[[], RuntimeDB], make_source: Callable[..., SourceFile]
+) -> None:
+    databases = [make_pg_db() for _ in range(6)]
+    source = make_source("shop", "CREATE TABLE a AS SELECT range AS v FROM range(1000)")
+    databases[0].connect("shop", source.url)
+
+    def refresh(db: RuntimeDB) -> ConnectionRefreshResult:
+        result = db.refresh(RefreshRequest("shop", data=True))
+        assert isinstance(result, ConnectionRefreshResult)
+        return result
+
+    with ThreadPoolExecutor(6) as pool:
+        results = list(pool.map(refresh, databases * 3))
+    wrong = [each["error"] for result in results for each in result.errors]
+    assert all("already published" in error for error in wrong), wrong
+    db = databases[0]
+    db.sweep(long_after(db.settings))
+    inside = Inside.of(db)
+    assert inside.files() == inside.live()
+    assert db.verify() == []
+
+
+def test_writers_of_many_tables_lose_no_swap(catalog: Catalog) -> None:
+    shop = catalog.connections.add("shop", "duckdb", "duckdb:///shop", {}, None, utc_now())
+    names = [f"t{number}" for number in range(8)]
+    generation = catalog.connections.begin_discovery()
+    catalog.tables.record_discovery(shop, generation, discovered(*names), utc_now(), utc_now())
+
+    def swap(name: str) -> int:
+        lost = 0
+        for _ in range(20):
+            reservation = reserve(catalog, catalog.tables.get(shop, "main", name))
+            try:
+                catalog.versions.swap(reservation, version_of(reservation), utc_now())
+            except SupersededError:
+                lost += 1
+        return lost
+
+    with ThreadPoolExecutor(8) as pool:
+        assert sum(pool.map(swap, names)) == 0
+    retired = [each for each in catalog.deletions.list() if each.reason == "replaced"]
+    assert len(retired) == 8 * 19
+
+
+def test_a_lease_guards_what_is_replaced_while_it_is_taken(catalog: Catalog) -> None:
+    """A swap that has its number, but has not committed, is either before the lease or held back by it."""
+    shop = catalog.connections.add("shop", "duckdb", "duckdb:///shop", {}, None, utc_now())
+    generation = catalog.connections.begin_discovery()
+    catalog.tables.record_discovery(shop, generation, discovered("t"), utc_now(), utc_now())
+    table = catalog.tables.get(shop, "main", "t")
+    first = reserve(catalog, table)
+    catalog.versions.swap(first, version_of(first), utc_now())
+    second = reserve(catalog, table)
+    numbered, go_on = Event(), Event()
+
+    def swap_slowly() -> None:
+        with catalog._database.write() as tx:
+            next_sequence(tx)
+            numbered.set()
+            go_on.wait(30)
+
+    with ThreadPoolExecutor() as pool:
+        swapping = pool.submit(swap_slowly)
+        assert numbered.wait(30)
+        leasing = pool.submit(catalog.leases.open, utc_now(), LEASE)
+        waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+        with catalog._database.read() as tx:
+            await_that(lambda: leasing.done() or tx.execute(sqlalchemy.text(waiting)).scalar_one(), "the lease to wait")
+        assert not leasing.done(), "the lease took a number that a swap is about to pass"
+        go_on.set()
+        swapping.result(30)
+        assert leasing.result(30).sequence >= second.generation + 1
+
+
+def test_a_deadlock_is_tried_again(catalog: Catalog) -> None:
+    one = catalog.connections.add("one", "duckdb", "duckdb:///1", {}, None, utc_now())
+    two = catalog.connections.add("two", "duckdb", "duckdb:///2", {}, None, utc_now())
+    both, tries = Barrier(2), []
+
+    @transition
+    def touch(first: str, second: str) -> None:
+        tries.append(first)
+        with catalog._database.write() as tx:
+            for place, identity in enumerate((first, second)):
+                tx.execute(select(schema.connections).where(schema.connections.c.id == identity).with_for_update())
+                if place == 0 and len(tries) <= 2:
+                    both.wait(30)
+
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(touch, (one.id, two.id), (two.id, one.id)))
+    assert len(tries) == 3, "one of the two was the victim, and began again"
+
+
+def test_a_restart_of_the_server_is_survived() -> None:
+    with postgres() as server:
+        catalog = Catalog(server.catalog_url("postgres"))
+        shop = catalog.connections.add("shop", "duckdb", "duckdb:///shop", {}, None, utc_now())
+        server.stop()
+        with ThreadPoolExecutor() as pool:
+            listing = pool.submit(catalog.connections.list)
+            server.start()
+            assert listing.result(60) == [shop]
+        server.stop()
+        server.start()
+        assert catalog.connections.list() == [shop]
+        catalog.close()
+
+
+def test_a_commit_that_is_lost_is_not_made_again(catalog: Catalog, postgres_server: Server, database: str) -> None:
+    calls = []
+
+    @transition
+    def add() -> None:
+        calls.append(1)
+        with catalog._database.write() as tx:
+            next_sequence(tx)
+            (pid,) = tx.execute(sqlalchemy.text("SELECT pg_backend_pid()")).one()
+            postgres_server.run(database, f"SELECT pg_terminate_backend({pid}, 10000)")
+
+    with pytest.raises(CatalogError, match="lost during a commit, whose outcome is unknown") as caught:
+        add()
+    assert not isinstance(caught.value, CatalogUnavailableError)
+    assert len(calls) == 1
+
+
+def test_what_goes_wrong_names_the_catalog_without_its_password(postgres_server: Server) -> None:
+    url = postgres_server.catalog_url("no_such_database")
+    with pytest.raises(
+        CatalogError, match=r"The catalog at postgresql\+psycopg://owner:\*\*\*@.*does not exist"
+    ) as caught:
+        Catalog(url)
+    wrong = url.replace("owner:", "owner:x")
+    with pytest.raises(CatalogError, match="password authentication failed") as denied:
+        Catalog(wrong)
+    for error in (caught.value, denied.value):
+        assert PASSWORD not in str(error)
+        assert "canary" not in repr(error)
+    with pytest.raises(CatalogUnavailableError, match="Connection refused"):
+        Catalog("postgresql://owner@127.0.0.1:1/x")
+
+
+def test_moving_a_catalog_keeps_its_history(
+    db: RuntimeDB, shop: SourceFile, make_pg_db: Callable[[], RuntimeDB]
+) -> None:
+    refresh_all(db)
+    shop.run("INSERT INTO orders VALUES (1000, 1)")
+    refresh_all(db)
+    new = make_pg_db()
+    assert db.settings.effective_storage_url == new.settings.effective_storage_url
+    copied = new.copy_catalog(db.settings.effective_catalog_url)
+    assert (copied["connections"], copied["tables"], copied["versions"], copied["pending_deletions"]) == (1, 2, 3, 1)
+    assert (new.connections(), new.tables(), new.pending_deletions()) == (
+        db.connections(), db.tables(), db.pending_deletions(),
+    )  # fmt: skip
+    assert rows(new, "SELECT count(*) FROM shop.main.orders") == [(101,)]
+    shop.run("INSERT INTO orders VALUES (1001, 1)")
+    refresh_all(new)
+    assert new.sweep(utc_now() + timedelta(hours=3)).files_deleted == 2
+    assert new.verify() == []
+    with pytest.raises(ConfigurationError, match="holds connections already"):
+        new.copy_catalog(db.settings.effective_catalog_url)
