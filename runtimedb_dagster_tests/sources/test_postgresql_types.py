@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from runtimedb_dagster import RuntimeDB, Settings
-from runtimedb_dagster.sources import postgresql
+from runtimedb_dagster.sources import postgresql, postgresql_types
 from runtimedb_dagster_tests.servers import PASSWORD, Server
 from runtimedb_dagster_tests.sources.support import PASSWORD_ENV, Remote, same_text
 
@@ -314,3 +314,12 @@ def test_a_table_without_columns_is_listed_and_refused(pg: Remote) -> None:
     pg.connect()
     (error,) = pg.refresh_all().errors
     assert error["error"] == "pg.public.t: it has no columns"
+
+
+def test_a_type_that_arrives_otherwise_than_promised_fails_by_name(pg: Remote, monkeypatch: pytest.MonkeyPatch) -> None:
+    pg.run("CREATE TABLE t AS SELECT 1::oid AS v, 2 AS other")
+    pg.connect()
+    # A query on the server yields `oid` as text; so would whatever DuckDB's next version maps otherwise.
+    monkeypatch.setitem(postgresql_types.EXACT, "oid", "UINTEGER")
+    (error,) = pg.refresh_all().errors
+    assert 'pg.public.t: column "v" was to be UINTEGER, but v VARCHAR arrived' in error["error"]
