@@ -175,8 +175,7 @@ def _sqlite(url: URL) -> Engine:
 def _postgresql(url: URL) -> Engine:
     parameters = {"connect_timeout": CONNECT_TIMEOUT_SECONDS, "application_name": "runtimedb"}
     try:
-        # Pinged before use, for a connection of the pool does not survive a restart of the server.
-        return create_engine(url, **POOL, pool_pre_ping=True, connect_args=parameters)
+        return create_engine(url, **POOL, connect_args=parameters)
     except ModuleNotFoundError:
         raise ConfigurationError(
             "A catalog in PostgreSQL needs its driver: pip install 'runtimedb-dagster[postgresql]'"

@@ -275,7 +275,7 @@ TWINS = """
 # `base` is the built-in type of a column's domain, or how a type of the source's own making is read.
 RELATIONS = """
     WITH RECURSIVE relation AS (
-        SELECT c.oid, n.nspname, c.relname, c.relkind, c.reltuples, c.relpages, c.relhassubclass
+        SELECT c.oid, n.nspname, c.relname, c.relkind, c.reltuples, c.relpages
         FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
         WHERE c.relkind IN ('r', 'v', 'm', 'f', 'p') AND NOT c.relispartition
             AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_' AND {chosen}
@@ -340,10 +340,10 @@ LISTED = """
     ORDER BY 1, 2
 """
 
-# Plain is what DuckDB's scan divides by pages: not those of partitions or heirs.
+# Plain is what has pages of its own, by which DuckDB's scan divides it.
 DESCRIBED = """
     SELECT pg_catalog.pg_backend_pid() AS session, relation.relpages AS pages,
-        relation.relkind IN ('r', 'm') AND NOT relation.relhassubclass AS plain,
+        relation.relkind IN ('r', 'm') AS plain,
         coalesce(listed.columns, '[]')::text AS columns
     FROM relation LEFT JOIN listed ON listed.attrelid = relation.oid
 """

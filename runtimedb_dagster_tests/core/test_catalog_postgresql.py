@@ -15,6 +15,7 @@ from sqlalchemy import select
 from runtimedb_dagster import RefreshRequest, RuntimeDB, Settings
 from runtimedb_dagster.catalog import Catalog, new_id, schema
 from runtimedb_dagster.catalog.database import next_sequence, transition
+from runtimedb_dagster.catalog.migrations import ADVISORY_LOCK
 from runtimedb_dagster.errors import CatalogError, CatalogUnavailableError, ConfigurationError, SupersededError
 from runtimedb_dagster.heartbeat import utc_now
 from runtimedb_dagster.request import ConnectionRefreshResult
@@ -175,6 +176,18 @@ def test_a_deadlock_is_tried_again(catalog: Catalog) -> None:
     with ThreadPoolExecutor() as pool:
         list(pool.map(touch, (one.id, two.id), (two.id, one.id)))
     assert len(tries) == 3, "one of the two was the victim, and began again"
+
+
+def test_a_migration_waits_for_another(postgres_server: Server, database: str) -> None:
+    waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+    url = postgres_server.catalog_url(database)
+    with postgres_server.begin(database) as other, ThreadPoolExecutor() as pool:
+        other.cursor().execute(f"SELECT pg_advisory_xact_lock({ADVISORY_LOCK})")
+        opening = pool.submit(Catalog, url)
+        await_that(lambda: opening.done() or postgres_server.run(database, waiting)[0][0], "the migration to wait")
+        assert not opening.done()
+        other.cursor().execute("COMMIT")
+        opening.result(60).close()
 
 
 def test_a_restart_of_the_server_is_survived() -> None:

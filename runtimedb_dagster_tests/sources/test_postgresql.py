@@ -142,6 +142,23 @@ def test_tables_whose_names_differ_by_case_only_keep_their_own_rows(pg: Remote, 
     assert "postgres_query" not in origin(pg, "alone")
 
 
+def test_a_table_made_after_duckdb_looked_is_not_taken_for_its_twin(pg: Remote, parallel: None) -> None:
+    pg.run(
+        "CREATE TABLE t1 AS SELECT 1 AS v", 'CREATE TABLE "T1" AS SELECT 2 AS v', "CREATE TABLE alone AS SELECT 3 AS v"
+    )
+    pg.run("CREATE VIEW seen AS SELECT 4 AS v")
+    pg.connect()
+    with open_source(pg.db.connection("pg"), {}) as source:
+        with source.read(pg.table("seen").ref):
+            pass  # the names that differ by case only are noted, and DuckDB has not looked yet
+        pg.run('DROP TABLE "T1"')
+        with source.read(pg.table("alone").ref) as alone:
+            assert "postgres_query" not in alone.origin  # now DuckDB has looked, and knows t1 alone
+        pg.run('CREATE TABLE "T1" AS SELECT 5 AS v')
+        with source.read(pg.table("T1").ref) as twin:
+            assert twin.duck.execute(twin.select).fetchall() == [(5,)]
+
+
 def test_columns_whose_names_differ_by_case_only_are_refused_by_name(pg: Remote) -> None:
     pg.run('CREATE TABLE t AS SELECT 1 AS id, 2 AS "ID"')
     pg.connect()
@@ -473,11 +490,12 @@ def test_the_session_is_read_only_in_utc_and_has_its_timeouts(pg: Remote) -> Non
     pg.run(
         "CREATE VIEW session AS SELECT current_setting('TimeZone') AS zone, current_setting('lock_timeout') AS lock, "
         "current_setting('statement_timeout') AS statement, current_setting('transaction_read_only') AS read_only, "
+        "current_setting('default_transaction_read_only') AS ever, "
         "current_setting('transaction_isolation') AS isolation"
     )
     pg.connect(statement_timeout=7, lock_timeout=3)
     pg.refresh("session")
-    assert pg.query("session") == [("UTC", "3s", "7s", "on", "repeatable read")]
+    assert pg.query("session") == [("UTC", "3s", "7s", "on", "on", "repeatable read")]
 
 
 def test_tls_that_the_server_lacks_is_refused(pg: Remote) -> None:

@@ -15,6 +15,7 @@ from runtimedb_dagster import RuntimeDB
 from runtimedb_dagster.config import Settings
 from runtimedb_dagster.definitions import build_definitions
 from runtimedb_dagster.errors import ConfigurationError, RuntimeDBError
+from runtimedb_dagster.sources.secrets import hider
 from runtimedb_dagster_tests.servers import PASSWORD
 from runtimedb_dagster_tests.sources.support import PASSWORD_ENV, Remote
 
@@ -106,3 +107,10 @@ def test_a_url_with_a_password_is_refused_with_what_to_do(db: RuntimeDB, url: st
         db.connect("x", url)
     assert "hunter2" not in str(caught.value)
     assert db.connections() == []
+
+
+def test_a_secret_is_taken_out_of_whatever_is_said() -> None:
+    hide = hider("it's \\ a secret")
+    said = "connecting to \"password='it\\'s \\\\ a secret'\" with 'it''s \\ a secret', it's \\ a secret"
+    assert "secret" not in hide(said)
+    assert hider(None)("nothing to hide") == "nothing to hide"
