@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import dagster as dg
@@ -12,14 +14,28 @@ import pytest
 from runtimedb_dagster import RuntimeDB, Settings
 from runtimedb_dagster.definitions import build_definitions
 from runtimedb_dagster.defs.partitions import sync_partitions
+from runtimedb_dagster_tests.servers import Server
 
 ASSET = dg.AssetKey(["runtimedb", "shop"])
 
 
+@pytest.fixture(params=["SQLite", "PostgreSQL"])
+def catalog_url(request: pytest.FixtureRequest) -> Iterator[str | None]:
+    """Where the catalog is; None for the default."""
+    if request.param == "SQLite":
+        yield None
+        return
+    server: Server = request.getfixturevalue("postgres_server")
+    database = f"definitions_{os.urandom(4).hex()}"
+    server.run(None, f"CREATE DATABASE {database}")
+    yield server.catalog_url(database)
+    server.run(None, f"DROP DATABASE {database} WITH (FORCE)")
+
+
 @pytest.fixture
-def settings(tmp_path: Path) -> Settings:
+def settings(tmp_path: Path, catalog_url: str | None) -> Settings:
     """A RuntimeDB with one connection of three tables."""
-    settings = Settings(home=tmp_path / "home", grace_period=0)
+    settings = Settings(home=tmp_path / "home", grace_period=0, catalog_url=catalog_url)
     with duckdb.connect(str(tmp_path / "shop.duckdb")) as duck:
         duck.execute(
             "CREATE TABLE a AS SELECT 1 AS x; CREATE TABLE b AS SELECT 2 AS x; CREATE TABLE c AS SELECT 3 AS x"
@@ -67,15 +83,19 @@ def test_they_merge_into_a_project_with_names_like_ours(settings: Settings) -> N
     assert {dg.AssetKey("shop"), ASSET} <= keys
 
 
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [("sqlite:///{0}/file/catalog.db", "can't be made"), ("postgresql://owner@127.0.0.1:1/x", "Connection refused")],
+)
 def test_an_unreachable_catalog_does_not_take_the_location_down(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, url: str, says: str
 ) -> None:
     (tmp_path / "file").touch()
-    settings = Settings(home=tmp_path / "home", catalog_url=f"sqlite:///{tmp_path}/file/catalog.db")
+    settings = Settings(home=tmp_path / "home", catalog_url=url.format(tmp_path))
     with caplog.at_level(logging.ERROR):
         definitions = build_definitions(settings)
     dg.Definitions.validate_loadable(definitions)
-    assert "can't be made" in str((definitions.metadata or {})["runtimedb/error"])
+    assert says in str((definitions.metadata or {})["runtimedb/error"])
     assert "without connections" in caplog.text
 
 
