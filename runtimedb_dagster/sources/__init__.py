@@ -81,8 +81,8 @@ def open_source(connection: Connection, config: Mapping[str, Any]) -> Iterator[S
     """
     make, secret = DIALECTS[connection.source_type], password(connection)
     dialect = make(SourceUrl.parse(connection.url), _parsed(make.options, connection.options), secret)
-    shape = Shape.of(ConnectionOptions.of(connection.options))
-    source = AttachedSource(connection, dialect, shape, config, hider(secret))
+    options = ConnectionOptions.of(connection.options)
+    source = AttachedSource(connection, dialect, Shape.of(options), config, hider(secret), options.read_timeout)
     try:
         yield source
     finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,6 +26,9 @@ from runtimedb_dagster.sources.shape import Shape
 from runtimedb_dagster.sql import identifier
 
 __all__ = ["AttachedSource", "Dialect", "Reading", "Relation", "TableIsGone", "first_line"]
+
+
+CANCEL_INTERVAL_SECONDS = 0.1
 
 
 @dataclass(frozen=True)
@@ -164,6 +168,7 @@ class AttachedSource:
         shape: Shape,
         config: Mapping[str, Any],
         hide: Callable[[str], str],
+        read_timeout: float | None = None,
     ) -> None:
         """Attach the database of `connection`.
 
@@ -173,6 +178,7 @@ class AttachedSource:
             shape: which of its tables, rows and columns are wanted.
             config: DuckDB's.
             hide: takes the secrets out of a text.
+            read_timeout: seconds that reading one table may take.
 
         Raises:
             SourceError: it can't be opened.
@@ -181,6 +187,7 @@ class AttachedSource:
         self._dialect = dialect
         self._shape = shape
         self._hide = hide
+        self._read_timeout = read_timeout
         self._duck = duckdb.connect(":memory:", config={**_LOCKED_DOWN, **config})
         self._readings: dict[duckdb.DuckDBPyConnection, int | None] = {}
         try:
@@ -201,11 +208,14 @@ class AttachedSource:
 
     def cancel(self) -> None:
         """Interrupt all readings, from any thread."""
-        for duck, session in list(self._readings.items()):
-            duck.interrupt()
-            if session is not None:
-                with self._duck.cursor() as aside, contextlib.suppress(duckdb.Error):
-                    self._dialect.cancel(aside, self._alias, session)
+        for duck in list(self._readings):
+            self._cancel(duck)
+
+    def _cancel(self, duck: duckdb.DuckDBPyConnection) -> None:
+        duck.interrupt()
+        if (session := self._readings.get(duck)) is not None:
+            with self._duck.cursor() as aside, contextlib.suppress(duckdb.Error):
+                self._dialect.cancel(aside, self._alias, session)
 
     def check(self) -> None:
         """Ask the source for something small.
@@ -242,13 +252,41 @@ class AttachedSource:
             try:
                 duck.execute("SET TimeZone = 'UTC'; SET enable_progress_bar = true")
                 duck.execute("SET enable_progress_bar_print = false; BEGIN")
-                yield self._reading(duck, ref)
+                with self._deadline(duck) as overdue:
+                    yield self._reading(duck, ref, overdue)
             finally:
                 del self._readings[duck]
                 with contextlib.suppress(duckdb.Error):
                     duck.execute("ROLLBACK")
 
-    def _reading(self, duck: duckdb.DuckDBPyConnection, ref: TableRef) -> Reading:
+    @contextmanager
+    def _deadline(self, duck: duckdb.DuckDBPyConnection) -> Iterator[threading.Event]:
+        """End the reading when its time is over; tells whether it was."""
+        overdue, done = threading.Event(), threading.Event()
+
+        def end_in_time() -> None:
+            if not done.wait(self._read_timeout):
+                overdue.set()
+                # Again and again: an interrupt that comes before a statement has begun is lost.
+                while not done.wait(CANCEL_INTERVAL_SECONDS):
+                    self._cancel(duck)
+
+        watching = threading.Thread(target=end_in_time, name="runtimedb-deadline")
+        if self._read_timeout is not None:
+            watching.start()
+        try:
+            yield overdue
+        finally:
+            done.set()
+            if self._read_timeout is not None:
+                watching.join()
+
+    def _reading(self, duck: duckdb.DuckDBPyConnection, ref: TableRef, overdue: threading.Event) -> Reading:
+        def explained(error: duckdb.Error) -> str:
+            if overdue.is_set():
+                return f"it took longer than {self._read_timeout:g} s; raise the option read_timeout"
+            return self._explained(error)
+
         try:
             relation = self._dialect.describe(duck, self._alias, ref)
             self._readings[duck] = relation.session
@@ -261,10 +299,10 @@ class AttachedSource:
                 f"`runtimedb refresh {ref.connection}` discovers what is there now"
             ) from None
         except duckdb.Error as error:
-            raise RefreshError(f"{ref}: the source can't describe it: {self._explained(error)}") from None
+            raise RefreshError(f"{ref}: the source can't describe it: {explained(error)}") from None
         except TypeContractError as error:
             raise TypeContractError(f"{ref}: {error}") from error
-        return Reading(ref, duck, projection, origin, self._explained)
+        return Reading(ref, duck, projection, origin, explained)
 
     def _explained(self, error: duckdb.Error) -> str:
         return self._dialect.explain(self._hide(str(error)))

@@ -63,6 +63,9 @@ class ConnectionOptions(BaseModel):
     mask: dict[str, str] | None = Field(
         default=None, description="columns to mask by sha256, null or redact, such as `*email*:sha256`"
     )
+    read_timeout: float | None = Field(
+        default=None, gt=0, description="seconds that reading one table may take, whatever the source's own limits"
+    )
     password_file: str | None = Field(default=None, description="a file that holds the password, read at each use")
 
     @field_validator("include", "exclude", "columns", "exclude_columns", mode="before")

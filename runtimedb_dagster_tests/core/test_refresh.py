@@ -127,6 +127,14 @@ def test_some_tables_by_their_partition_keys(db: RuntimeDB, shop: SourceFile) ->
     assert not the_table(db, "customers").cached
 
 
+def test_a_reading_that_takes_too_long_is_ended(db: RuntimeDB, make_source: Callable[..., SourceFile]) -> None:
+    source = make_source("slow", f"CREATE VIEW slow AS {ENDLESS}", "CREATE TABLE quick AS SELECT 1 AS i")
+    db.connect("shop", source.url, read_timeout=0.5)
+    result = refresh_all(db)
+    assert (result.tables_refreshed, result.tables_failed) == (1, 1)
+    assert "it took longer than 0.5 s; raise the option read_timeout" in result.errors[0]["error"]
+
+
 @pytest.mark.usefixtures("shop")
 def test_an_unknown_partition_key_is_refused_before_any_work(db: RuntimeDB, inside: Inside) -> None:
     for key in ("main.nothing", "nonsense"):

@@ -425,6 +425,19 @@ def test_a_statement_timeout_is_said(pg: Remote) -> None:
     assert error["error"].endswith("canceling statement due to statement timeout; raise the option statement_timeout")
 
 
+def test_a_reading_that_takes_too_long_is_ended_here_and_on_the_server(pg: Remote) -> None:
+    pg.run(ENDLESS, "CREATE TABLE quick AS SELECT 1 AS v")
+    pg.connect(read_timeout=1.5)
+    result = pg.refresh_all()
+    assert result.tables_refreshed == 1
+    (error,) = result.errors
+    assert (
+        error["error"]
+        == "pg.public.endless: reading it failed: it took longer than 1.5 s; raise the option read_timeout"
+    )
+    await_that(lambda: not busy(pg), "the server to stop reading")
+
+
 def test_a_table_that_stays_locked_is_given_up(pg: Remote) -> None:
     pg.run("CREATE TABLE t AS SELECT 1 AS v", "CREATE TABLE free AS SELECT 1 AS v")
     pg.connect(lock_timeout=1)
