@@ -104,6 +104,7 @@ def connect(
 @click.argument("connection")
 @click.option("--option", "options", multiple=True, metavar="KEY=VALUE", help="Set an option; repeatable.")
 @click.option("--unset", multiple=True, metavar="KEY", help="Take an option back; repeatable.")
+@click.option("--password-env", metavar="VAR", help="Another environment variable that holds the password.")
 @click.option("--webserver", metavar="URL", help="Have this dagster-webserver reload, so that it shows.")
 @as_json_option
 @click.pass_obj
@@ -112,12 +113,13 @@ def configure(
     connection: str,
     options: tuple[str, ...],
     unset: tuple[str, ...],
+    password_env: str | None,
     webserver: str | None,
     as_json: bool,
 ) -> None:
     """Change options of CONNECTION; Dagster shows it after its code location reloads."""
     with _open(settings) as db:
-        changed = db.configure(connection, _pairs(options), unset)
+        changed = db.configure(connection, _pairs(options), unset, password_env=password_env)
     if webserver:
         show_connection(webserver, sensor_name(db.settings.asset_prefix, changed.name))
     if as_json:

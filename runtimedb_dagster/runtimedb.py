@@ -116,13 +116,16 @@ class RuntimeDB:
             ) from error
         return self._catalog.connections.get(connection.id)
 
-    def configure(self, connection: str, options: Mapping[str, Any], unset: Iterable[str] = ()) -> Connection:
+    def configure(
+        self, connection: str, options: Mapping[str, Any], unset: Iterable[str] = (), *, password_env: str | None = None
+    ) -> Connection:
         """Change some of a connection's options; Dagster shows it after its code location reloads.
 
         Args:
             connection: name or id.
             options: to set; the others stay as they are.
             unset: names of options to take back.
+            password_env: another environment variable that holds the password; None leaves it as it is.
 
         Raises:
             ConnectionNotFoundError, ConfigurationError: nothing was changed.
@@ -131,7 +134,7 @@ class RuntimeDB:
         given = {name: value for name, value in found.options.items() if name not in taken_back}
         given |= {name: _option(value) for name, value in options.items()}
         validate(SourceUrl.parse(found.url), given)
-        self._catalog.connections.set_options(found, given)
+        self._catalog.connections.set_options(found, given, password_env or found.password_env)
         return self._catalog.connections.get(found.id)
 
     def connections(self) -> list[Connection]:

@@ -86,11 +86,13 @@ class ConnectionCatalog:
             return [_connection(row) for row in tx.execute(select(schema.connections).order_by("name"))]
 
     @transition
-    def set_options(self, connection: Connection, options: dict[str, str]) -> None:
-        """Replace a connection's options."""
+    def set_options(self, connection: Connection, options: dict[str, str], password_env: str | None) -> None:
+        """Replace a connection's options, and the variable that holds its password."""
         with self._database.write() as tx:
             tx.execute(
-                update(schema.connections).where(schema.connections.c.id == connection.id).values(options=options)
+                update(schema.connections)
+                .where(schema.connections.c.id == connection.id)
+                .values(options=options, password_env=password_env)
             )
 
     @transition

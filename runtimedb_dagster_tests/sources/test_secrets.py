@@ -99,6 +99,12 @@ def test_a_variable_that_is_not_set_is_named(remote: Remote, monkeypatch: pytest
     monkeypatch.delenv(PASSWORD_ENV)
     with pytest.raises(ConfigurationError, match=f"the environment variable {PASSWORD_ENV} is not set"):
         remote.connect()
+    remote.run("CREATE TABLE t AS SELECT 1 AS v")
+    monkeypatch.setenv("ANOTHER", PASSWORD)
+    remote.db.configure(remote.name, {}, password_env="ANOTHER")
+    assert remote.db.discover(remote.name).tables_added == 1
+    remote.db.configure(remote.name, {"discovery_interval": 60})
+    assert remote.db.connection(remote.name).password_env == "ANOTHER"
 
 
 @pytest.mark.parametrize("url", ["postgresql://me:hunter2@host/db", "mysql://host/db?password=hunter2"])
