@@ -28,7 +28,8 @@ BUSY_TIMEOUT_SECONDS = 30
 CONNECT_TIMEOUT_SECONDS = 10
 # What a deadlock, or a server that restarts, is given to pass.
 RETRY_SECONDS = (0.05, 0.2, 0.5, 1.0, 2.0, 4.0)
-POOL = {"pool_size": 8, "max_overflow": 56}
+# A server takes 100 connections by default, for all processes together; transactions are short, and wait for one.
+POOLS = {"sqlite": {"pool_size": 8, "max_overflow": 56}, "postgresql": {"pool_size": 1, "max_overflow": 2}}
 # PostgreSQL's codes for: could not serialize, deadlock, lock not available.
 TRY_AGAIN = {"40001", "40P01", "55P03"}
 
@@ -166,7 +167,7 @@ def _sqlite(url: URL) -> Engine:
         path.touch(mode=0o600)
     except OSError as error:
         raise CatalogError(f"The catalog can't be made at {path}: {error.strerror}") from error
-    engine = create_engine(url, **POOL, connect_args={"timeout": BUSY_TIMEOUT_SECONDS})
+    engine = create_engine(url, **POOLS["sqlite"], connect_args={"timeout": BUSY_TIMEOUT_SECONDS})
     event.listen(engine, "connect", _configure_sqlite)
     event.listen(engine, "begin", _begin)
     return engine
@@ -175,7 +176,7 @@ def _sqlite(url: URL) -> Engine:
 def _postgresql(url: URL) -> Engine:
     parameters = {"connect_timeout": CONNECT_TIMEOUT_SECONDS, "application_name": "runtimedb"}
     try:
-        return create_engine(url, **POOL, connect_args=parameters)
+        return create_engine(url, **POOLS["postgresql"], connect_args=parameters)
     except ModuleNotFoundError:
         raise ConfigurationError(
             "A catalog in PostgreSQL needs its driver: pip install 'runtimedb-dagster[postgresql]'"
