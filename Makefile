@@ -42,6 +42,7 @@ lint: $(VENV)/lint.stamp
 # Speed, by hand: minutes, and figures that mean something on a quiet machine only.
 bench: $(VENV)/bench.stamp
 	$(BIN)/python -W ignore benchmarks/postgresql.py
+	$(BIN)/python -W ignore benchmarks/catalog.py
 
 # The pages that are made from the code.
 docs: $(VENV)/test.stamp

