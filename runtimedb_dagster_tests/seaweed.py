@@ -22,7 +22,7 @@ from urllib.parse import quote, urlencode
 import duckdb
 from pyiceberg.catalog import Catalog, load_catalog
 
-from runtimedb_dagster.sources.extensions import load
+from runtimedb_dagster.extensions import load
 from runtimedb_dagster.sql import literal
 from runtimedb_dagster_tests.servers import PASSWORD
 

@@ -19,8 +19,8 @@ from runtimedb_dagster.errors import (
     SourceUnavailableError,
     TypeContractError,
 )
+from runtimedb_dagster.extensions import load
 from runtimedb_dagster.model import Column, Connection, DiscoveredTable, TableRef
-from runtimedb_dagster.sources.extensions import load
 from runtimedb_dagster.sources.projection import Projected
 from runtimedb_dagster.sources.shape import Shape
 from runtimedb_dagster.sql import identifier

@@ -20,10 +20,10 @@ from runtimedb_dagster.model import Column, DiscoveredTable, TableRef
 from runtimedb_dagster.sources.adapter import Relation, TableIsGone, first_line
 from runtimedb_dagster.sources.duckdb_file import attached, described
 from runtimedb_dagster.sources.projection import Projected, project
-from runtimedb_dagster.sources.s3 import S3Options, create_s3_secret, create_secret, s3_key
+from runtimedb_dagster.sources.s3 import S3Options, create_s3_secret, s3_key
 from runtimedb_dagster.sources.secrets import hider
 from runtimedb_dagster.sources.url import SourceUrl
-from runtimedb_dagster.sql import identifier, literal, qualified
+from runtimedb_dagster.sql import create_secret, identifier, literal, qualified
 
 __all__ = ["Iceberg", "IcebergOptions"]
 

@@ -8,9 +8,9 @@ from urllib.parse import urlsplit
 import duckdb
 from pydantic import BaseModel, ConfigDict, Field
 
-from runtimedb_dagster.sql import literal
+from runtimedb_dagster.sql import create_secret
 
-__all__ = ["S3Options", "create_s3_secret", "create_secret", "s3_key"]
+__all__ = ["S3Options", "create_s3_secret", "s3_key"]
 
 
 class S3Options(BaseModel):
@@ -52,9 +52,3 @@ def create_s3_secret(options: S3Options) -> str:
         URL_STYLE="path" if store.netloc else None,
         USE_SSL="false" if store.scheme == "http" else None,
     )
-
-
-def create_secret(name: str, kind: str, **given: str | None) -> str:
-    """The statement that makes a secret that ends with the process."""
-    parameters = [f"{key} {literal(value)}" for key, value in given.items() if value is not None]
-    return f"CREATE TEMPORARY SECRET {name} ({', '.join([f'TYPE {kind}', *parameters])})"

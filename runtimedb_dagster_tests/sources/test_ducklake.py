@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from runtimedb_dagster import RefreshRequest, RuntimeDB, Table, Version
+from runtimedb_dagster import RefreshRequest, RuntimeDB, Table, Version, extensions
 from runtimedb_dagster.errors import (
     ConfigurationError,
     RefreshError,
@@ -23,10 +23,10 @@ from runtimedb_dagster.errors import (
     SourceUnavailableError,
     TypeContractError,
 )
+from runtimedb_dagster.extensions import load
 from runtimedb_dagster.model import Column
 from runtimedb_dagster.request import TableRefreshResult
-from runtimedb_dagster.sources import SourceUrl, ducklake, extensions, open_source
-from runtimedb_dagster.sources.extensions import load
+from runtimedb_dagster.sources import SourceUrl, ducklake, open_source
 from runtimedb_dagster.sql import literal
 from runtimedb_dagster_tests.core.support import python, rediscover, refresh_all
 from runtimedb_dagster_tests.seaweed import BUCKET, KEY_ID, KEY_SECRET, Seaweed, seaweed
@@ -422,7 +422,7 @@ def test_a_server_that_dies_while_a_table_is_read_fails_the_reading_only(
 
 HOLD = """if True:
     import sys, duckdb
-    from runtimedb_dagster.sources.extensions import load
+    from runtimedb_dagster.extensions import load
     held = duckdb.connect()
     load(held, "ducklake")
     held.execute(f"ATTACH 'ducklake:{sys.argv[1]}' AS lake")

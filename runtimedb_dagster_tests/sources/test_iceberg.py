@@ -40,11 +40,11 @@ from pyiceberg.types import (
     UUIDType,
 )
 
-from runtimedb_dagster import RefreshRequest, RuntimeDB, Table, Version
+from runtimedb_dagster import RefreshRequest, RuntimeDB, Table, Version, extensions
 from runtimedb_dagster.errors import ConfigurationError, RefreshError, SourceError, SourceUnavailableError
 from runtimedb_dagster.model import Column
 from runtimedb_dagster.request import TableRefreshResult
-from runtimedb_dagster.sources import SourceUrl, extensions, iceberg, open_source
+from runtimedb_dagster.sources import SourceUrl, iceberg, open_source
 from runtimedb_dagster_tests.core.support import rediscover, refresh_all
 from runtimedb_dagster_tests.seaweed import KEY_SECRET, WAREHOUSE, Seaweed, seaweed
 from runtimedb_dagster_tests.sources.support import PASSWORD_ENV

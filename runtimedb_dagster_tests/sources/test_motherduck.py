@@ -13,10 +13,10 @@ from typing import Any
 import duckdb
 import pytest
 
-from runtimedb_dagster import RuntimeDB
+from runtimedb_dagster import RuntimeDB, extensions
 from runtimedb_dagster.errors import ConfigurationError, SourceError, SourceUnavailableError
 from runtimedb_dagster.model import Column
-from runtimedb_dagster.sources import SourceUrl, extensions, motherduck
+from runtimedb_dagster.sources import SourceUrl, motherduck
 from runtimedb_dagster.sources.duckdb_file import NoOptions
 from runtimedb_dagster_tests.core.support import refresh_all
 from runtimedb_dagster_tests.servers import PASSWORD
