@@ -7,6 +7,7 @@ import json
 import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import duckdb
 import pyarrow as pa
@@ -52,16 +53,20 @@ def write(reading: Reading, path: Path) -> WrittenFile:
     return WrittenFile(rows, path.stat().st_size, columns, _fingerprint(reading, path, columns, rows))
 
 
-def count_rows(path: Path | str) -> int:
+def count_rows(file: Path | BinaryIO, name: str | None = None) -> int:
     """The number of rows that a Parquet file's footer promises.
+
+    Args:
+        file: of which the footer alone is read.
+        name: what to call it in an error.
 
     Raises:
         StorageError: it is no Parquet file.
     """
     try:
-        return int(pq.read_metadata(path).num_rows)
+        return int(pq.read_metadata(file).num_rows)
     except (pa.ArrowException, OSError) as error:
-        raise StorageError(f"{path} is no readable Parquet file: {error}") from error
+        raise StorageError(f"{name or file} is no readable Parquet file: {error}") from error
 
 
 def _copy(reading: Reading, path: Path, columns: tuple[Column, ...]) -> int:

@@ -6,7 +6,7 @@ import difflib
 import shlex
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -82,6 +82,7 @@ class Query:
             QueryError: it is not one SELECT, or DuckDB refuses it.
             TableNotFoundError, TableNotCachedError: it names a table that is not there (yet).
             LeaseExpiredError: the process was suspended for longer than its lease.
+            StorageError: the storage gives no access.
         """
         with self._named_errors():
             duck = self._prepared(query)
@@ -131,8 +132,11 @@ class Query:
             if wanted.keys() <= sandbox.refs:
                 return sandbox.duck
         locations = {ref: self._storage.location(version.path) for ref, version in wanted.items()}
-        self._sandboxes.append(Sandbox(locations, self._temporary, self._settings.duckdb_config))
+        self._sandboxes.append(self._sandbox(locations))
         return self._sandboxes[-1].duck
+
+    def _sandbox(self, locations: Mapping[TableRef, str]) -> Sandbox:
+        return Sandbox(locations, self._temporary, self._settings.duckdb_config, self._storage.make_readable)
 
     def _refs(self, names: Iterable[tuple[str, str, str]]) -> set[TableRef]:
         refs = {self._ref(*name) for name in sorted(names)}

@@ -67,7 +67,7 @@ class RuntimeDB:
             ConfigurationError, CatalogError
         """
         self.settings = settings or Settings()
-        self._storage = open_storage(self.settings.effective_storage_url)
+        self._storage = open_storage(self.settings.effective_storage_url, self.settings.home / "staging")
         self._catalog = Catalog(self.settings.effective_catalog_url)
         self._sweeper = Sweeper(self._catalog, self._storage)
         self._refresher = Refresher(self._catalog, self._storage, self.settings, self._sweeper)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -43,13 +43,24 @@ class Sandbox:
     `allowed_paths` can't be widened once the configuration is locked, so each set of tables has its own.
     """
 
-    def __init__(self, locations: Mapping[TableRef, str], temporary: Path, config: Mapping[str, Any]) -> None:
-        """Make the tables at `locations` views; what does not fit into memory goes to `temporary`."""
+    def __init__(
+        self,
+        locations: Mapping[TableRef, str],
+        temporary: Path,
+        config: Mapping[str, Any],
+        make_readable: Callable[[duckdb.DuckDBPyConnection], None],
+    ) -> None:
+        """Make the tables at `locations` views; what does not fit into memory goes to `temporary`.
+
+        `make_readable` lets DuckDB read the locations, before everything else is put out of reach.
+        """
         self.refs = set(locations)
         self.duck = duckdb.connect(":memory:", config={**LOCKED_DOWN, "temp_directory": str(temporary), **config})
         self.duck.execute("SET TimeZone = 'UTC'")
         for connection in sorted({ref.connection for ref in locations}):
             self.duck.execute(f"ATTACH ':memory:' AS {identifier(connection)}")
+        if locations:
+            make_readable(self.duck)
         for ref, location in locations.items():
             self._create_view(ref, location)
         allowed = ", ".join(literal(location) for location in locations.values())

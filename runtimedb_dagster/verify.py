@@ -54,13 +54,15 @@ def unreadable(tables: Sequence[Table], storage: Storage) -> list[Finding]:
     return [
         Finding("I1", str(table.ref), f"{problem}; refresh the table to get a new version")
         for table in tables
-        if table.version and (problem := _problem(storage.location(table.version.path), table.version.rows))
+        if table.version and (problem := _problem(storage, table.version.path, table.version.rows))
     ]
 
 
-def _problem(location: str, expected: int) -> str | None:
+def _problem(storage: Storage, path: str, expected: int) -> str | None:
     try:
-        rows = count_rows(location)
+        location = storage.location(path)
+        with storage.open(path) as file:
+            rows = count_rows(file, location)
     except StorageError as error:
         return str(error)
     return None if rows == expected else f"{location} holds {rows} rows, the catalog says {expected}"

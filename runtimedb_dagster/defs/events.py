@@ -122,7 +122,11 @@ def _metadata(outcome: Refreshed, version: Version) -> dict[str, Any]:
     if declared := {column.name: column.declared for column in version.columns if column.declared}:
         metadata["declared"] = declared
     columns = dg.TableSchema(columns=[_column(column) for column in version.columns])
-    return metadata | {"dagster/uri": Path(outcome.location).as_uri(), "dagster/column_schema": columns}
+    return metadata | {"dagster/uri": _uri(outcome.location), "dagster/column_schema": columns}
+
+
+def _uri(location: str) -> str:
+    return location if "://" in location else Path(location).as_uri()
 
 
 def _column(column: Column) -> dg.TableColumn:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Protocol
-from urllib.parse import unquote, urlsplit
+from typing import BinaryIO, Protocol
+from urllib.parse import SplitResult, unquote, urlsplit
+
+import duckdb
 
 from runtimedb_dagster.errors import ConfigurationError
 from runtimedb_dagster.storage.filesystem import FileStorage
@@ -29,6 +31,12 @@ class Storage(Protocol):
     def location(self, path: str) -> str:
         """What DuckDB reads the version from."""
 
+    def make_readable(self, duck: duckdb.DuckDBPyConnection) -> None:
+        """Have a DuckDB be able to read locations, before it is locked down."""
+
+    def open(self, path: str) -> BinaryIO:
+        """A version's content, to read a part of."""
+
     def list(self) -> Iterator[str]:
         """The paths of all files, for `verify` alone."""
 
@@ -36,14 +44,31 @@ class Storage(Protocol):
         """Whether anything is at the path, finished or not."""
 
 
-def open_storage(url: str) -> Storage:
-    """The storage at a URL (`file:///path`) or a plain path.
+def open_storage(url: str, staging: Path) -> Storage:
+    """The storage at a URL (`file:///path`, `s3://bucket/prefix`) or a plain path.
+
+    Args:
+        url: where versions are kept.
+        staging: a directory on this machine, for versions that are written before they are sent.
 
     Raises:
-        ConfigurationError: no storage knows the URL's scheme.
+        ConfigurationError: no storage knows the URL's scheme, or a part of it is wrong.
     """
     parsed = urlsplit(url)
+    if parsed.scheme == "s3":
+        return _open_s3(parsed, staging)
     if parsed.scheme not in ("", "file") or parsed.netloc:
-        raise ConfigurationError(f"The storage URL's scheme '{parsed.scheme}' is unknown; write file:///path")
+        raise ConfigurationError(
+            f"The storage URL's scheme '{parsed.scheme}' is unknown; write file:///path or s3://bucket/prefix"
+        )
     path = Path(unquote(parsed.path) if parsed.scheme else url).expanduser().absolute()
     return FileStorage(path)
+
+
+def _open_s3(url: SplitResult, staging: Path) -> Storage:
+    try:
+        from runtimedb_dagster.storage.s3 import S3Storage  # noqa: PLC0415 - boto3 is there with an extra only
+        from runtimedb_dagster.storage.s3.url import S3Url  # noqa: PLC0415
+    except ImportError as error:
+        raise ConfigurationError(f"A storage in S3 needs {error.name}: pip install 'runtimedb-dagster[s3]'") from error
+    return S3Storage(S3Url.parse(url), staging)

@@ -8,6 +8,9 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
+
+import duckdb
 
 from runtimedb_dagster.errors import ConfigurationError, StorageError, UnsafePathError
 from runtimedb_dagster.storage.paths import is_safe
@@ -87,6 +90,19 @@ class FileStorage:
     def location(self, path: str) -> str:
         """What DuckDB reads a version from."""
         return str(self._inside(path))
+
+    def make_readable(self, duck: duckdb.DuckDBPyConnection) -> None:
+        """Nothing to do: DuckDB reads files."""
+
+    def open(self, path: str) -> BinaryIO:
+        """A version's content.
+
+        Raises:
+            StorageError: it is not there, or can't be read.
+        """
+        target = self._inside(path)
+        with _named_errors(target, "read"):
+            return target.open("rb")
 
     def list(self) -> Iterator[str]:
         """The path of whatever is under the root, unfinished versions by the path they would get."""

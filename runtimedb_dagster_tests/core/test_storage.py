@@ -49,7 +49,7 @@ def root(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def storage(root: Path) -> Storage:
-    return open_storage(f"file://{root}")
+    return open_storage(f"file://{root}", root)
 
 
 @pytest.fixture
@@ -242,12 +242,12 @@ def test_a_root_that_is_a_pattern_is_refused(tmp_path: Path, character: str) -> 
         FileStorage(tmp_path / f"a{character}b")
 
 
-@pytest.mark.parametrize("url", ["s3://bucket/x", "https://host/x", "file://host/x"])
-def test_an_unknown_storage_is_refused(url: str) -> None:
+@pytest.mark.parametrize("url", ["gs://bucket/x", "https://host/x", "file://host/x"])
+def test_an_unknown_storage_is_refused(url: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="scheme"):
-        open_storage(url)
+        open_storage(url, tmp_path)
 
 
 def test_a_plain_or_encoded_path_is_a_storage_too(tmp_path: Path) -> None:
-    plain, encoded = open_storage(str(tmp_path / "a b")), open_storage(f"file://{tmp_path}/a%20b")
+    plain, encoded = (open_storage(url, tmp_path) for url in (str(tmp_path / "a b"), f"file://{tmp_path}/a%20b"))
     assert plain.location(PATH) == encoded.location(PATH) == str(tmp_path / "a b" / PATH)

@@ -1,0 +1,79 @@
+"""Where a version is written on this machine before it is uploaded."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+import threading
+import uuid
+from pathlib import Path
+
+from runtimedb_dagster.errors import StorageError
+
+__all__ = ["Staging"]
+
+
+class Staging:
+    """Private local files, in a directory per process that a lock marks as in use.
+
+    The lock ends with the process, however it ends: a directory whose lock can be taken is a leftover.
+    """
+
+    def __init__(self, root: Path) -> None:
+        """Keep the directories under `root`; nothing is made before the first file."""
+        self.root = root
+        self._own: tuple[Path, int] | None = None
+        self._making = threading.Lock()
+
+    def create(self) -> Path:
+        """An empty file, for its owner only.
+
+        Raises:
+            StorageError: the disk refused.
+        """
+        try:
+            path = self._directory() / f"{uuid.uuid4().hex}.parquet"
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        except OSError as error:
+            raise StorageError(
+                f"No file can be written in {self.root}, from where versions are uploaded: {error.strerror or error}"
+            ) from error
+        return path
+
+    def clean(self) -> None:
+        """Remove what processes left that are gone."""
+        with contextlib.suppress(FileNotFoundError):
+            for directory in list(self.root.iterdir()):
+                with contextlib.suppress(OSError):
+                    _remove_if_left(directory)
+
+    def _directory(self) -> Path:
+        with self._making:
+            if self._own is None:
+                self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+                self.clean()
+                self._own = self._make()
+            return self._own[0]
+
+    def _make(self) -> tuple[Path, int]:
+        """A new directory with its lock held; once more if a cleaning came in between."""
+        while True:
+            directory = self.root / uuid.uuid4().hex
+            directory.mkdir(mode=0o700)
+            with contextlib.suppress(FileNotFoundError):
+                descriptor = os.open(directory, os.O_DIRECTORY)
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+                if directory.exists():
+                    return directory, descriptor
+                os.close(descriptor)
+
+
+def _remove_if_left(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shutil.rmtree(directory)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,81 @@
+"""A real object store for the tests of the storage, and ways to look behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlencode
+
+import boto3
+from botocore.config import Config
+
+from runtimedb_dagster_tests.servers import PASSWORD
+
+__all__ = ["BUCKET", "ENVIRONMENT", "Bucket", "ObjectStore", "object_store_running"]
+
+BUCKET = "plain"
+REGION = "us-east-1"
+KEY_ID = "keeper"
+ENVIRONMENT = {
+    "AWS_ACCESS_KEY_ID": KEY_ID,
+    "AWS_SECRET_ACCESS_KEY": PASSWORD,
+    "AWS_CONFIG_FILE": "/nonexistent",
+    "AWS_SHARED_CREDENTIALS_FILE": "/nonexistent",
+    "AWS_EC2_METADATA_DISABLED": "true",
+}
+
+
+@dataclass(frozen=True)
+class ObjectStore:
+    """A running server with the bucket `BUCKET`."""
+
+    endpoint: str
+
+    def client(self) -> Any:
+        """boto3's client, with the right key."""
+        return boto3.client(
+            "s3",
+            endpoint_url=self.endpoint,
+            region_name=REGION,
+            aws_access_key_id=KEY_ID,
+            aws_secret_access_key=PASSWORD,
+            config=Config(s3={"addressing_style": "path"}),
+        )
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """A prefix of the bucket."""
+
+    store: ObjectStore
+    prefix: str
+
+    def url(self, bucket: str = BUCKET, endpoint: str | None = None, **options: str) -> str:
+        """The storage URL."""
+        given = {"endpoint": endpoint or self.store.endpoint, "region": REGION, **options}
+        return f"s3://{bucket}/{self.prefix}?{urlencode(given)}"
+
+    def keys(self) -> set[str]:
+        """What really lies under the prefix."""
+        answer = self.store.client().list_objects_v2(Bucket=BUCKET, Prefix=f"{self.prefix}/")
+        return {found["Key"].removeprefix(f"{self.prefix}/") for found in answer.get("Contents", [])}
+
+    def uploads(self) -> set[str]:
+        """The uploads under the prefix that are not finished."""
+        answer = self.store.client().list_multipart_uploads(Bucket=BUCKET, Prefix=f"{self.prefix}/")
+        return {found["Key"].removeprefix(f"{self.prefix}/") for found in answer.get("Uploads", [])}
+
+    def put(self, path: str, content: bytes) -> None:
+        """An object that RuntimeDB has not written."""
+        self.store.client().put_object(Bucket=BUCKET, Key=f"{self.prefix}/{path}", Body=content)
+
+
+@contextmanager
+def object_store_running() -> Iterator[ObjectStore]:
+    """Start one over an empty directory, and end it."""
+    from runtimedb_dagster_tests.seaweed import seaweed  # noqa: PLC0415 - pyiceberg takes a second to load
+
+    with seaweed() as running:
+        yield ObjectStore(running.store)
