@@ -57,6 +57,8 @@ class Sandbox:
         self.refs = set(locations)
         self.duck = duckdb.connect(":memory:", config={**LOCKED_DOWN, "temp_directory": str(temporary), **config})
         self.duck.execute("SET TimeZone = 'UTC'")
+        # DuckDB copies HTTP_PROXY into it, password and all, for any query to read. httpfs uses the variable itself.
+        self.duck.execute("SET http_proxy = ''")
         for connection in sorted({ref.connection for ref in locations}):
             self.duck.execute(f"ATTACH ':memory:' AS {identifier(connection)}")
         if locations:

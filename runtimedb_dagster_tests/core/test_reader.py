@@ -273,6 +273,14 @@ def test_a_select_is_answered(sandboxed: Sandboxed, statement: str) -> None:
     assert rows(sandboxed.db, statement) != []
 
 
+@pytest.mark.parametrize("statement", ["SELECT current_setting('http_proxy')", "SELECT setting FROM pg_settings"])
+def test_no_query_sees_the_password_of_a_proxy(
+    sandboxed: Sandboxed, monkeypatch: pytest.MonkeyPatch, statement: str
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://user:canary@127.0.0.1:9")
+    assert "canary" not in str(rows(sandboxed.db, statement))
+
+
 REFUSED = [
     "",
     "   ",
