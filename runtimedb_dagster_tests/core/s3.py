@@ -13,7 +13,7 @@ from botocore.config import Config
 
 from runtimedb_dagster_tests.servers import PASSWORD
 
-__all__ = ["BUCKET", "ENVIRONMENT", "Bucket", "ObjectStore", "object_store_running"]
+__all__ = ["BUCKET", "ENVIRONMENT", "KEY_ID", "Bucket", "ObjectStore", "object_store_running"]
 
 BUCKET = "plain"
 REGION = "us-east-1"

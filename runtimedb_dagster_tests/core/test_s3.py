@@ -21,7 +21,7 @@ from runtimedb_dagster.storage import open_storage
 from runtimedb_dagster.storage.s3 import S3Storage
 from runtimedb_dagster.storage.s3 import upload as s3_upload
 from runtimedb_dagster.storage.s3.staging import Staging
-from runtimedb_dagster_tests.core.s3 import BUCKET, ENVIRONMENT, Bucket
+from runtimedb_dagster_tests.core.s3 import BUCKET, ENVIRONMENT, KEY_ID, Bucket
 from runtimedb_dagster_tests.core.support import (
     SourceFile,
     current,
@@ -386,6 +386,9 @@ def test_no_query_sees_the_key(db: RuntimeDB) -> None:
         "current_setting('s3_session_token') FROM shop.main.orders LIMIT 1",
     )
     assert seen == [("", "", "")]
+    seen = rows(db, "SELECT name, setting FROM pg_settings, shop.main.orders")
+    assert PASSWORD not in str(seen)
+    assert KEY_ID not in str(seen)
     for function in ("duckdb_secrets()", "duckdb_settings()", "which_secret('s3://plain/x', 's3')"):
         with pytest.raises(QueryError, match="can't be used in a query"):
             rows(db, f"SELECT * FROM {function}, shop.main.orders")
@@ -405,6 +408,28 @@ def test_a_query_of_what_is_gone_says_so(db: RuntimeDB, bucket: Bucket) -> None:
     with pytest.raises(QueryError, match="404") as caught:
         rows(db, "SELECT * FROM shop.main.orders")
     assert "canary" not in str(caught.value)
+
+
+# Keys
+
+
+def test_a_profile_wins_over_the_environment(
+    make_db: Callable[..., RuntimeDB],
+    make_source: Callable[..., SourceFile],
+    bucket: Bucket,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    profile = f"[keeper]\naws_access_key_id = {KEY_ID}\naws_secret_access_key = {PASSWORD}\n"
+    (tmp_path / "credentials").write_text(profile)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
+    # What httpfs would take for what the profile lacks.
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_REGION"):
+        monkeypatch.setenv(name, "another")
+    db = make_db(storage_url=bucket.url(profile="keeper"))
+    db.connect("shop", make_source("shop", "CREATE TABLE orders AS SELECT 1 AS id").url)
+    refresh_all(db)
+    assert rows(db, "SELECT * FROM shop.main.orders") == [(1,)]
 
 
 # URLs

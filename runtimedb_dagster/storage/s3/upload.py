@@ -50,7 +50,10 @@ class Upload:
             Metadata={MARK: mark},
             **{name: value for name, value in encryption.items() if value is not None},
         )
-        return cls(store, path, begun["UploadId"], mark, local)
+        upload = cls(store, path, begun["UploadId"], mark, local)
+        if begun["ResponseMetadata"].get("RetryAttempts"):
+            upload._abort_others()
+        return upload
 
     def finish(self) -> None:
         """Send the file, and have the object appear, whole and as the first of its key.
@@ -77,6 +80,12 @@ class Upload:
     def abort(self) -> None:
         """End it without a trace."""
         self.store.abort(self._key, self.id)
+
+    def _abort_others(self) -> None:
+        """End what was begun by a try whose answer was lost; the sweep would with the version, years later maybe."""
+        for key, upload_id in self.store.unfinished(self._key):
+            if key == self._key and upload_id != self.id:
+                self.store.abort(key, upload_id)
 
     @property
     def _key(self) -> str:
