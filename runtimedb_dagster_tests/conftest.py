@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from runtimedb_dagster_tests.core.s3 import ENVIRONMENT, Bucket, ObjectStore, object_store_running
 from runtimedb_dagster_tests.deployment import Deployment, deployed
 from runtimedb_dagster_tests.servers import NotInstalledError, Server, mariadb, postgres
 
@@ -38,3 +39,26 @@ def mariadb_server() -> Iterator[Server]:
                 raise
             pytest.skip(str(error))
         yield server
+
+
+@pytest.fixture(scope="session")
+def object_store() -> Iterator[ObjectStore]:
+    """A running S3 server, which lives as long as the test session."""
+    with object_store_running() as running:
+        yield running
+
+
+@pytest.fixture
+def aws(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The environment in which the AWS clients find the server's key, and nothing of this machine."""
+    for name in os.environ:
+        if name.startswith("AWS_"):
+            monkeypatch.delenv(name)
+    for name, value in ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.fixture
+def bucket(object_store: ObjectStore, aws: None, tmp_path: Path) -> Bucket:
+    """A place in the store for this test alone."""
+    return Bucket(object_store, f"{tmp_path.name[-40:].replace('_', '-')}/{os.urandom(4).hex()}")
