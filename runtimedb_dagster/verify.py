@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any, Literal
 
 from runtimedb_dagster.catalog import Catalog
 from runtimedb_dagster.errors import StorageError
-from runtimedb_dagster.model import PendingDeletion, Table
+from runtimedb_dagster.model import PendingDeletion, Table, Version
 from runtimedb_dagster.parquet import count_rows
 from runtimedb_dagster.storage import Storage
 
 __all__ = ["Finding", "unreadable", "verify"]
+
+PARALLEL = 8
 
 
 @dataclass(frozen=True)
@@ -51,21 +54,25 @@ def verify(catalog: Catalog, storage: Storage, now: datetime) -> list[Finding]:
 
 def unreadable(tables: Sequence[Table], storage: Storage) -> list[Finding]:
     """Those of `tables` whose version can't be opened, or holds other rows than recorded (I1)."""
-    return [
-        Finding("I1", str(table.ref), f"{problem}; refresh the table to get a new version")
-        for table in tables
-        if table.version and (problem := _problem(storage, table.version.path, table.version.rows))
-    ]
+    cached = [(table, table.version) for table in tables if table.version]
+    # Side by side, because each waits for its storage.
+    with ThreadPoolExecutor(PARALLEL, thread_name_prefix="runtimedb-verify") as pool:
+        problems = pool.map(lambda each: _problem(storage, each[1]), cached)
+        return [
+            Finding("I1", str(table.ref), f"{problem}; refresh the table to get a new version")
+            for (table, _), problem in zip(cached, problems, strict=True)
+            if problem
+        ]
 
 
-def _problem(storage: Storage, path: str, expected: int) -> str | None:
+def _problem(storage: Storage, version: Version) -> str | None:
     try:
-        location = storage.location(path)
-        with storage.open(path) as file:
+        location = storage.location(version.path)
+        with storage.open(version.path) as file:
             rows = count_rows(file, location)
     except StorageError as error:
         return str(error)
-    return None if rows == expected else f"{location} holds {rows} rows, the catalog says {expected}"
+    return None if rows == version.rows else f"{location} holds {rows} rows, the catalog says {version.rows}"
 
 
 def _orphans(paths: list[str], named: set[str], catalog: Catalog, storage: Storage) -> list[Finding]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import os
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -13,7 +16,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from runtimedb_dagster import RuntimeDB
-from runtimedb_dagster.errors import ConfigurationError, QueryError, StorageError
+from runtimedb_dagster.errors import ConfigurationError, QueryError, StorageError, SupersededError
 from runtimedb_dagster.heartbeat import utc_now
 from runtimedb_dagster.model import TableRef
 from runtimedb_dagster.sandbox import Sandbox
@@ -168,6 +171,25 @@ def test_verify_finds_what_is_lost_torn_or_left_over(db: RuntimeDB, bucket: Buck
         ("I2", "begun"),
         ("I2", "orphan"),
     ]
+
+
+def test_many_refreshers_of_one_table_leave_one_version(
+    db: RuntimeDB, make_db: Callable[..., RuntimeDB], shop: SourceFile, bucket: Bucket, tmp_path: Path
+) -> None:
+    refresh_all(db)
+    shop.run("INSERT INTO orders VALUES (1000, 0.5)")
+    others = [make_db(grace_period=0, storage_url=bucket.url()) for _ in range(8)]
+
+    def refresh(other: RuntimeDB) -> None:
+        with contextlib.suppress(SupersededError):
+            refresh_one(other, "orders")
+        other.sweep()
+
+    with ThreadPoolExecutor(len(others)) as pool:
+        list(pool.map(refresh, others))
+    db._sweeper.sweep(long_after(db.settings))
+    assert (bucket.keys(), bucket.uploads(), staged(tmp_path / "home")) == (kept(db), set(), [])
+    assert rows(db, "SELECT count(*) FROM shop.main.orders") == [(101,)]
 
 
 # Uploads
@@ -491,6 +513,14 @@ def test_staging_is_private_and_only_leftovers_go(tmp_path: Path) -> None:
     assert file.exists()
     assert not leftover.exists()
     assert [path.stat().st_mode & 0o777 for path in (root, file.parent, file)] == [0o700, 0o700, 0o600]
+
+
+def test_nothing_is_left_of_a_staging_that_ended(tmp_path: Path) -> None:
+    staging = Staging(tmp_path / "staging")
+    staging.create().unlink()
+    del staging
+    gc.collect()
+    assert list((tmp_path / "staging").iterdir()) == []
 
 
 def test_staging_follows_no_link(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import os
 import shutil
 import threading
 import uuid
+import weakref
 from pathlib import Path
 
 from runtimedb_dagster.errors import StorageError
@@ -24,7 +25,7 @@ class Staging:
     def __init__(self, root: Path) -> None:
         """Keep the directories under `root`; nothing is made before the first file."""
         self.root = root
-        self._own: tuple[Path, int] | None = None
+        self._own: tuple[Path, int] | None = None  # with the process that it is of
         self._making = threading.Lock()
 
     def create(self) -> Path:
@@ -51,14 +52,14 @@ class Staging:
 
     def _directory(self) -> Path:
         with self._making:
-            if self._own is None:
+            if self._own is None or self._own[1] != os.getpid():
                 self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
                 self.clean()
-                self._own = self._make()
+                self._own = self._make(), os.getpid()
             return self._own[0]
 
-    def _make(self) -> tuple[Path, int]:
-        """A new directory with its lock held; once more if a cleaning came in between."""
+    def _make(self) -> Path:
+        """A new directory, locked for as long as this is there; once more if a cleaning came in between."""
         while True:
             directory = self.root / uuid.uuid4().hex
             directory.mkdir(mode=0o700)
@@ -66,8 +67,17 @@ class Staging:
                 descriptor = os.open(directory, os.O_DIRECTORY)
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
                 if directory.exists():
-                    return directory, descriptor
+                    weakref.finalize(self, _leave, directory, descriptor, os.getpid())
+                    return directory
                 os.close(descriptor)
+
+
+def _leave(directory: Path, descriptor: int, process: int) -> None:
+    """Give the lock up; the directory goes if it is empty, and not when a fork of its process ends."""
+    os.close(descriptor)
+    if os.getpid() == process:
+        with contextlib.suppress(OSError):
+            directory.rmdir()
 
 
 def _remove_if_left(directory: Path) -> None:
