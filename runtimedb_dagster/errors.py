@@ -18,6 +18,7 @@ Each message names the connection, the table, what happened, and what to do::
     │   ├── SupersededError         a refresh that started later has already published
     │   └── ReservationLostError    the sweep has already claimed the new file
     ├── StorageError                a version's file can't be written, read or deleted
+    │   ├── StorageUnavailableError it is away now; trying again may help
     │   └── UnsafePathError         a path leads outside the storage root
     └── QueryError                  a statement can't be answered
         ├── TableNotCachedError     the table has no version yet
@@ -42,6 +43,7 @@ __all__ = [
     "SourceError",
     "SourceUnavailableError",
     "StorageError",
+    "StorageUnavailableError",
     "SupersededError",
     "TableNotCachedError",
     "TableNotFoundError",
@@ -121,6 +123,10 @@ class ReservationLostError(RefreshError):
 
 class StorageError(RuntimeDBError):
     """A version's file can't be written, read or deleted."""
+
+
+class StorageUnavailableError(StorageError):
+    """The storage does not answer at the moment; trying again may help."""
 
 
 class UnsafePathError(StorageError):

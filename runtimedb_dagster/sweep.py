@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from runtimedb_dagster.catalog import Catalog, new_id
-from runtimedb_dagster.errors import StorageError, UnsafePathError
+from runtimedb_dagster.errors import StorageError, StorageUnavailableError, UnsafePathError
 from runtimedb_dagster.model import PendingDeletion
 from runtimedb_dagster.request import SweepResult
 from runtimedb_dagster.storage import Storage
@@ -53,14 +53,17 @@ class Sweeper:
     def _delete(self, batch: Sequence[PendingDeletion]) -> dict[str, str]:
         """Delete a batch's files; returns the errors, by the id of the deletion."""
         pointed_at = self.catalog.deletions.pointed_at([deletion.path for deletion in batch])
-        errors = {}
-        for deletion in batch:
+        errors: dict[str, str] = {}
+        for position, deletion in enumerate(batch):
             try:
                 if deletion.path in pointed_at:
                     raise UnsafePathError(
                         f"The file '{deletion.path}' is the current version of a table; it was not touched"
                     )
                 self.storage.delete(deletion.path)
+            except StorageUnavailableError as error:
+                # To wait for each in turn would outlast the claim on them.
+                return errors | {each.id: str(error) for each in batch[position:]}
             except StorageError as error:
                 errors[deletion.id] = str(error)
         return errors

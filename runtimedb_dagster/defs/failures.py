@@ -8,7 +8,7 @@ from datetime import timedelta
 
 import dagster as dg
 
-from runtimedb_dagster.errors import RuntimeDBError, SourceUnavailableError
+from runtimedb_dagster.errors import RuntimeDBError, SourceUnavailableError, StorageUnavailableError
 
 __all__ = ["as_failures"]
 
@@ -20,11 +20,12 @@ def as_failures(retry_delay: timedelta | None = None) -> Iterator[None]:
     """Turn errors of RuntimeDB into failures of the step.
 
     Args:
-        retry_delay: after which to try again if a source is away or locked at the moment; nothing else is worth it.
+        retry_delay: after which to try again if a source is away or locked at the moment, or the storage away;
+            nothing else is worth it.
     """
     try:
         yield
-    except SourceUnavailableError as error:
+    except (SourceUnavailableError, StorageUnavailableError) as error:
         if retry_delay is not None:
             raise dg.RetryRequested(RETRIES, retry_delay.total_seconds()) from error
         raise dg.Failure(str(error), allow_retries=False) from error

@@ -23,7 +23,7 @@ class Fault:
 
     Attributes:
         answer: a status to answer with, or `lost`: the store does it and the connection ends, or
-            `stalled`: nothing for 2 seconds.
+            `stalled`: the connection ends after 2 seconds, or `gone`: at once.
         times: to so many of them.
     """
 
@@ -66,7 +66,7 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             if fault.answer == "lost":
                 self._forward(body)
-            else:
+            elif fault.answer == "stalled":
                 time.sleep(2)
             self.close_connection = True
 

@@ -16,7 +16,13 @@ import pytest
 from botocore.exceptions import ClientError
 
 from runtimedb_dagster import RuntimeDB
-from runtimedb_dagster.errors import ConfigurationError, QueryError, StorageError, SupersededError
+from runtimedb_dagster.errors import (
+    ConfigurationError,
+    QueryError,
+    StorageError,
+    StorageUnavailableError,
+    SupersededError,
+)
 from runtimedb_dagster.heartbeat import utc_now
 from runtimedb_dagster.model import TableRef
 from runtimedb_dagster.sandbox import Sandbox
@@ -323,6 +329,7 @@ def test_a_store_that_can_not_be_used_is_one_clear_error(
         db = make_db(storage_url=wrong(bucket, fault, patched))
         with pytest.raises(StorageError, match=said) as caught:
             refresh_one(db, "orders")
+    assert isinstance(caught.value, StorageUnavailableError) == (fault == "server")
     assert "canary" not in str(caught.value)
     assert "canary" not in repr(caught.value.__cause__)
     # Nothing is lost: the reservation is there until the store can be asked.

@@ -109,6 +109,19 @@ def test_a_forbidden_deletion_is_tried_again_and_shown(db: RuntimeDB, proxy: Fau
 
 
 @pytest.mark.usefixtures("changed")
+def test_a_sweep_asks_a_store_that_is_away_once(db: RuntimeDB, proxy: Faulty, bucket: Bucket) -> None:
+    db.remove("shop")
+    proxy.requests.clear()
+    proxy.faults.append(Fault("GET", "uploads", "gone"))
+    assert db.sweep().files_failed == 2
+    assert len(proxy.requests) == 3  # the tries of one deletion
+    assert [deletion.attempts for deletion in db.pending_deletions()] == [1, 1]
+    proxy.faults.clear()
+    db._sweeper.sweep(long_after(db.settings))
+    assert bucket.keys() == set()
+
+
+@pytest.mark.usefixtures("changed")
 def test_an_abort_that_fails_is_the_sweeps(db: RuntimeDB, proxy: Faulty, bucket: Bucket) -> None:
     proxy.faults += [Fault(*PART, 403), Fault("DELETE", "uploadId", 403, body=FORBIDDEN)]
     with pytest.raises(StorageError):

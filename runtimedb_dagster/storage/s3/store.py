@@ -10,9 +10,9 @@ from urllib.parse import urlsplit
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import BotoCoreError, ClientError, ConnectionError, HTTPClientError  # noqa: A004 - boto's own
 
-from runtimedb_dagster.errors import StorageError
+from runtimedb_dagster.errors import StorageError, StorageUnavailableError
 from runtimedb_dagster.storage.s3.url import S3Url
 
 __all__ = ["Store", "code_of"]
@@ -23,6 +23,7 @@ BOUNDS: dict[str, Any] = {
     "retries": {"mode": "standard", "total_max_attempts": 4},
     "max_pool_connections": 32,
 }
+NO_ANSWER = (ConnectionError, HTTPClientError)
 KEY_HINT = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or name a profile"
 HINTS = {
     "NoSuchBucket": "make the bucket, or correct the storage URL",
@@ -117,13 +118,15 @@ class Store:
 
         Raises:
             StorageError: instead of boto3's.
+            StorageUnavailableError: where no answer came at all.
         """
         try:
             yield
         except (BotoCoreError, ClientError) as error:
             hint = HINTS.get(code_of(error) if isinstance(error, ClientError) else type(error).__name__)
             reason = f"{error} ({hint})" if hint else str(error)
-            raise StorageError(f"{self.url.location(path)} can't be {verb}: {reason}") from error
+            kind = StorageUnavailableError if isinstance(error, NO_ANSWER) else StorageError
+            raise kind(f"{self.url.location(path)} can't be {verb}: {reason}") from error
 
     def _open(self) -> tuple[boto3.Session, Any]:
         with self._opening:
