@@ -46,9 +46,17 @@ def create_s3_secret(options: S3Options) -> str:
         "s3",
         KEY_ID=options.s3_key_id,
         SECRET=secret,
+        # Unless it is given, httpfs takes that of the environment, which may belong to another key.
+        SESSION_TOKEN=_session_token(options),
         REGION=options.s3_region,
         ENDPOINT=store.netloc or None,
         # A store of one's own seldom has a host name for each bucket.
         URL_STYLE="path" if store.netloc else None,
         USE_SSL="false" if store.scheme == "http" else None,
     )
+
+
+def _session_token(options: S3Options) -> str:
+    """The environment's, if it is that of this key; else none."""
+    mine = options.s3_key_id == os.environ.get("AWS_ACCESS_KEY_ID")
+    return os.environ.get("AWS_SESSION_TOKEN", "") if mine else ""

@@ -351,6 +351,7 @@ def test_data_files_in_an_object_store(
     lake.run("CREATE TABLE t AS SELECT i FROM range(1000) r(i)")
     with pytest.raises(SourceError, match=r"'lake' .*object store; set the option s3_key_id"):
         connect(lake)
+    monkeypatch.setenv("AWS_SESSION_TOKEN", "that of another key")
     key = {"s3_key_id": KEY_ID, "s3_endpoint": store.store, "s3_key_env": "STORE_KEY", "s3_region": "us-east-1"}
     db.configure("lake", key)
     with pytest.raises(SourceError, match="environment variable STORE_KEY is not set"):
