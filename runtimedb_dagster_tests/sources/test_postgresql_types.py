@@ -236,8 +236,6 @@ def contract(
     postgres_server.run(None, f"CREATE DATABASE {database}")
     with pytest.MonkeyPatch.context() as patch, RuntimeDB(Settings(home=home, threads=2)) as db:
         patch.setenv(PASSWORD_ENV, PASSWORD)
-        if request.param != "a query on the server":
-            patch.setattr(postgresql, "PARALLEL_FROM_PAGES", 0)
         remote = Remote(db, postgres_server, database, "pg")
         remote.run(*MAKE_TYPES)
         for number, kept in enumerate(KEPT):
@@ -247,7 +245,11 @@ def contract(
         for number, refused in enumerate(REFUSED):
             remote.run(f"CREATE TABLE refused_{number} AS SELECT 1 AS id, {refused.value}::{refused.type} AS v")
         remote.connect()
-        errors = {error["table_name"]: error["error"] for error in remote.refresh_all().errors}
+        # Undone before other tests run beside this fixture, which lives until the last of them.
+        with pytest.MonkeyPatch.context() as forced:
+            if request.param != "a query on the server":
+                forced.setattr(postgresql, "PARALLEL_FROM_PAGES", 0)
+            errors = {error["table_name"]: error["error"] for error in remote.refresh_all().errors}
         yield remote, errors
     postgres_server.run(None, f"DROP DATABASE {database} WITH (FORCE)")
 
