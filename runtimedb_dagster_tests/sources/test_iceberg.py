@@ -494,8 +494,8 @@ def test_data_files_with_a_key_of_their_own_need_none_of_the_catalog(monkeypatch
         "iceberg+https://me@host/w?s3_key_id=k&s3_key_env=STORE_KEY&s3_region=r&s3_endpoint=http://store:9000"
     )
     assert data == (
-        "CREATE TEMPORARY SECRET data (TYPE s3, KEY_ID 'k', SECRET 'canary-key', SESSION_TOKEN '', REGION 'r', ENDPOINT 'store:9000', "
-        "URL_STYLE 'path', USE_SSL 'false')"
+        "CREATE TEMPORARY SECRET data (TYPE s3, KEY_ID 'k', SECRET 'canary-key', SESSION_TOKEN '', REGION 'r', "
+        "ENDPOINT 'store:9000', URL_STYLE 'path', USE_SSL 'false')"
     )
     assert attach == (
         "ATTACH 'w' AS iceberg (TYPE iceberg, READ_ONLY, ENDPOINT 'https://host', SECRET source, "
