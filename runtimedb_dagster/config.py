@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from datetime import timedelta
 from pathlib import Path
@@ -19,10 +20,11 @@ from sqlalchemy import URL
 
 from runtimedb_dagster.errors import ConfigurationError
 
-__all__ = ["Settings", "sensor_name"]
+__all__ = ["IN_PROCESS", "Settings", "sensor_name"]
 
 DEFAULT_HOME = ".runtimedb"
 DEFAULT_FILE = "runtimedb.toml"
+IN_PROCESS = "in_process"
 
 
 def _seconds(value: Any) -> Any:
@@ -33,6 +35,11 @@ def _seconds(value: Any) -> Any:
         except (ValueError, OverflowError):
             return value
     return value
+
+
+def _json(value: Any) -> Any:
+    """Let a table of the TOML file, or a dict, mean its JSON."""
+    return json.dumps(value) if isinstance(value, dict) else value
 
 
 Duration = Annotated[timedelta, BeforeValidator(_seconds)]
@@ -83,6 +90,20 @@ class Settings(BaseSettings):
         default=None, description="DuckDB's memory limit per process, such as 4GB (default: 80 % of memory)"
     )
     threads: int | None = Field(default=None, ge=1, description="DuckDB's threads (default: one per core)")
+    executor: str = Field(
+        default=IN_PROCESS,
+        pattern=r"^(in_process|[\w.]+:\w+)$",
+        description="who runs the job refresh: in_process, or module:name of one of Dagster's executors",
+    )
+    executor_config: Annotated[str | None, BeforeValidator(_json)] = Field(
+        default=None, repr=False, description="the executor's own configuration, as JSON"
+    )
+    chunk_tables: int = Field(default=50, ge=1, description="tables that one step of a spread refresh takes")
+    refresh_deadline: Duration = Field(
+        default=timedelta(days=1),
+        gt=timedelta(0),
+        description="after which Dagster's run monitoring ends a run of the job refresh",
+    )
     asset_prefix: str = Field(
         default="runtimedb", pattern=r"^[A-Za-z0-9_]+$", description="first part of the asset keys"
     )
@@ -100,6 +121,13 @@ class Settings(BaseSettings):
     @classmethod
     def _absolute(cls, home: Path) -> Path:
         return home.expanduser().absolute()
+
+    @field_validator("executor_config")
+    @classmethod
+    def _is_json_object(cls, value: str | None) -> str | None:
+        if value is not None and not isinstance(json.loads(value), dict):
+            raise ValueError("it is not a JSON object")
+        return value
 
     @property
     def effective_catalog_url(self) -> str:

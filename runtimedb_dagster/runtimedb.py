@@ -255,11 +255,16 @@ class RuntimeDB:
             tables = _chosen(connection, tables, request.partition_keys)
         return connection, [table for table in tables if table.cached or request.include_uncached]
 
+    def mark(self) -> int:
+        """Now, as a generation: what `refresh_tables` takes as `since`."""
+        return self._catalog.versions.mark()
+
     def refresh_tables(
         self,
         connection: str,
         tables: Sequence[Table],
         *,
+        since: int | None = None,
         progress: Progress | None = None,
         note: Note = logger.info,
     ) -> Iterator[Refreshed]:
@@ -267,7 +272,8 @@ class RuntimeDB:
 
         Args:
             connection: name or id.
-            tables: of this connection.
+            tables: of this connection, as they are now.
+            since: a mark; a table that was read after it is not read again, but yielded as it is.
             progress: is called a few times a second.
             note: is told what happens besides, such as waiting for another refresh of the connection.
 
@@ -276,8 +282,10 @@ class RuntimeDB:
         """
         found = self._catalog.connections.get(connection)
         limit = ConnectionOptions.of(found.options).parallel_refresh or self.settings.parallel_refresh
+        left = [table for table in tables if not _is_newer(table, since)]
+        yield from (self._refresher.as_it_is(table) for table in tables if _is_newer(table, since))
         with self._open(found) as source:
-            yield from self._refresher.many(source, found, tables, limit, progress, note)
+            yield from self._refresher.many(source, found, left, limit, progress, note)
 
     def _discover(self, connection: Connection, *, confirm: bool = False) -> DiscoveryChanges:
         try:
@@ -371,6 +379,10 @@ class RuntimeDB:
                 f"The connection name '{name}' can't be used: it is a letter, then letters, digits or _, up to 63, "
                 f"and none of {', '.join(sorted(RESERVED_NAMES))}"
             )
+
+
+def _is_newer(table: Table, since: int | None) -> bool:
+    return since is not None and table.version is not None and table.version.generation > since
 
 
 def _option(value: Any) -> str:

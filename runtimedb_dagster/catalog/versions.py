@@ -45,6 +45,12 @@ class VersionCatalog:
             return Reservation(table, version_id, path, next_sequence(tx), now)
 
     @transition
+    def mark(self) -> int:
+        """A generation that is greater than those before, and less than that of each refresh that starts later."""
+        with self._database.write() as tx:
+            return next_sequence(tx)
+
+    @transition
     def renew(self, reservation: Reservation, delete_after: datetime) -> None:
         """Push the deletion of a file that is still being written further away."""
         self._reschedule(reservation, delete_after)

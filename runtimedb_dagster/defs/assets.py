@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import dagster as dg
 
 from runtimedb_dagster.config import Settings
-from runtimedb_dagster.defs.checks import check_results, check_specs
+from runtimedb_dagster.defs.checks import check_results, check_specs, unreadable
 from runtimedb_dagster.defs.database import database
 from runtimedb_dagster.defs.events import record, summary
 from runtimedb_dagster.defs.failures import as_failures
@@ -78,8 +78,8 @@ def _materialize(
     for message in failed:
         context.log.error(message)
     tables = [by_key[each] for each in keys if each in by_key]
-    outcomes = record(context, key, db.refresh_tables(connection, tables, note=context.log.info), len(tables))
-    yield from check_results(db, connection, key, {table.id for table in tables})
+    outcomes = list(record(context, key, db.refresh_tables(connection, tables, note=context.log.info), len(tables)))
+    yield from check_results(db, connection, key, unreadable(db, connection, tables))
     failed += [str(outcome.error) for outcome in outcomes if outcome.error is not None]
     if failed:
         raise dg.Failure(summary(connection, failed, len(keys)), metadata={"failed": "\n".join(failed)})

@@ -15,7 +15,7 @@ from runtimedb_dagster.model import Connection, Table
 from runtimedb_dagster.runtimedb import RuntimeDB
 from runtimedb_dagster.sources import ConnectionOptions
 
-__all__ = ["as_event", "build_storage", "check_results", "check_specs", "max_age_result", "stale_tables"]
+__all__ = ["as_event", "build_storage", "check_results", "check_specs", "max_age_result", "stale_tables", "unreadable"]
 
 MAX_AGE = "max_age"
 DESCRIPTIONS = {
@@ -33,11 +33,13 @@ def check_specs(key: dg.AssetKey) -> list[dg.AssetCheckSpec]:
     return [dg.AssetCheckSpec(name, asset=key, description=text) for name, text in DESCRIPTIONS.items()]
 
 
-def check_results(db: RuntimeDB, connection: str, key: dg.AssetKey, refreshed: set[str]) -> list[dg.AssetCheckResult]:
-    """The results of a connection's checks; `refreshed` are the ids of the tables to open the files of."""
+def check_results(
+    db: RuntimeDB, connection: str, key: dg.AssetKey, unreadable: Sequence[str]
+) -> list[dg.AssetCheckResult]:
+    """The results of a connection's checks; `unreadable` is what `unreadable` said of the tables of the run."""
     found, tables = db.connection(connection), db.tables(connection)
     return [
-        _result(key, "versions_readable", _unreadable(db, [table for table in tables if table.id in refreshed])),
+        _result(key, "versions_readable", unreadable),
         _result(key, "row_counts", _collapsed(tables, ConnectionOptions.of(found.options).min_row_ratio)),
         _result(key, MAX_AGE, stale_tables(found, tables)),
         _result(key, "deletions", _failing_deletions(db, found)),
@@ -73,8 +75,11 @@ def stale_tables(connection: Connection, tables: Sequence[Table]) -> list[str]:
             for t in tables if t.version and t.version.checked_at < oldest]  # fmt: skip
 
 
-def _unreadable(db: RuntimeDB, tables: Sequence[Table]) -> list[str]:
-    return [f"{finding.subject}: {finding.message}" for finding in db.unreadable(tables)]
+def unreadable(db: RuntimeDB, connection: str, refreshed: Sequence[Table]) -> list[str]:
+    """What is wrong with the files that tables have now, after a refresh of them."""
+    ids = {table.id for table in refreshed}
+    findings = db.unreadable([table for table in db.tables(connection) if table.id in ids])
+    return [f"{finding.subject}: {finding.message}" for finding in findings]
 
 
 def _collapsed(tables: Sequence[Table], ratio: float) -> list[str]:

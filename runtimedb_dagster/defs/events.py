@@ -7,7 +7,7 @@ this file alone, and `test_automation.py` is what a Dagster upgrade breaks first
 # No `from __future__ import annotations`: Dagster reads the annotation of `context`.
 
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,18 +34,16 @@ def plan(context: dg.OpExecutionContext, key: dg.AssetKey, tables: Sequence[Tabl
         context.instance.report_dagster_event(event, context.run_id)
 
 
-def record(context: Context, key: dg.AssetKey, outcomes: Iterable[Refreshed], total: int) -> list[Refreshed]:
-    """Tell Dagster of each table as it is done; returns them all."""
-    finished = []
-    for outcome in outcomes:
-        finished.append(outcome)
+def record(context: Context, key: dg.AssetKey, outcomes: Iterable[Refreshed], total: int) -> Iterator[Refreshed]:
+    """Tell Dagster of each table as it is done, and yield it."""
+    for done, outcome in enumerate(outcomes, start=1):
         if outcome.error is None:
             context.log_event(_materialization(key, outcome))
-            context.log.info("%s (%s of %s)", _told(outcome), len(finished), total)
+            context.log.info("%s (%s of %s)", _told(outcome), done, total)
         else:
             context.log_event(_failure(key, outcome))
-            context.log.error("%s (%s of %s)", outcome.error, len(finished), total)
-    return finished
+            context.log.error("%s (%s of %s)", outcome.error, done, total)
+        yield outcome
 
 
 def tell(context: Context, result: dict[str, Any], *, good: bool) -> None:

@@ -10,7 +10,7 @@ import dagster as dg
 
 from runtimedb_dagster.errors import RuntimeDBError, SourceUnavailableError, StorageUnavailableError
 
-__all__ = ["as_failures"]
+__all__ = ["as_failures", "is_passing", "try_again"]
 
 RETRIES = 3
 
@@ -25,9 +25,18 @@ def as_failures(retry_delay: timedelta | None = None) -> Iterator[None]:
     """
     try:
         yield
-    except (SourceUnavailableError, StorageUnavailableError) as error:
-        if retry_delay is not None:
+    except RuntimeDBError as error:
+        if retry_delay is not None and is_passing(error):
             raise dg.RetryRequested(RETRIES, retry_delay.total_seconds()) from error
         raise dg.Failure(str(error), allow_retries=False) from error
-    except RuntimeDBError as error:
-        raise dg.Failure(str(error), allow_retries=False) from error
+
+
+def is_passing(error: Exception | None) -> bool:
+    """Whether an error may be gone in a moment."""
+    return isinstance(error, SourceUnavailableError | StorageUnavailableError)
+
+
+def try_again(context: dg.OpExecutionContext, error: Exception, delay: timedelta) -> None:
+    """Have Dagster try the step again, unless the error will stay or it was tried often enough."""
+    if is_passing(error) and context.retry_number < RETRIES:
+        raise dg.RetryRequested(RETRIES, delay.total_seconds()) from error

@@ -9,8 +9,9 @@ from dagster._core.execution.backfill import BulkActionsFilter, BulkActionStatus
 
 from runtimedb_dagster.config import Settings
 from runtimedb_dagster.defs.names import asset_key, partitions_def
+from runtimedb_dagster.model import Connection, Table
 
-__all__ = ["sync_partitions"]
+__all__ = ["sync", "sync_partitions"]
 
 UNFINISHED = [
     dg.DagsterRunStatus.QUEUED,
@@ -23,6 +24,12 @@ ACTIVE = [BulkActionStatus.REQUESTED, BulkActionStatus.CANCELING]
 # A tick ends after 60 seconds, and each deletion is a transaction of its own.
 DELETIONS_PER_TICK = 1_000
 KEYS_PER_STATEMENT = 5_000
+
+
+def sync(context: dg.OpExecutionContext, settings: Settings, connection: Connection, tables: Sequence[Table]) -> None:
+    """Make a connection's partition keys those of its tables, and say so in the run's log."""
+    keys = [table.ref.partition_key for table in tables]
+    context.log.info("%s: %s", connection.name, sync_partitions(context.instance, settings, connection.name, keys))
 
 
 def sync_partitions(instance: dg.DagsterInstance, settings: Settings, connection: str, keys: Sequence[str]) -> str:

@@ -8,7 +8,7 @@ import dagster as dg
 from dagster._utils.schedules import is_valid_cron_schedule
 
 from runtimedb_dagster.config import Settings
-from runtimedb_dagster.defs.jobs import refresh_config
+from runtimedb_dagster.defs.refresh_job import refresh_config
 from runtimedb_dagster.model import Connection
 from runtimedb_dagster.sources import ConnectionOptions
 

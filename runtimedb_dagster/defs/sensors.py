@@ -11,9 +11,9 @@ import dagster as dg
 from runtimedb_dagster.config import Settings, sensor_name
 from runtimedb_dagster.defs.checks import as_event, max_age_result, stale_tables
 from runtimedb_dagster.defs.database import database
-from runtimedb_dagster.defs.jobs import refresh_config
 from runtimedb_dagster.defs.names import asset_key, source_key
 from runtimedb_dagster.defs.partitions import sync_partitions
+from runtimedb_dagster.defs.refresh_job import refresh_config
 from runtimedb_dagster.errors import ConnectionNotFoundError, RuntimeDBError
 from runtimedb_dagster.model import Connection, Table
 from runtimedb_dagster.request import DiscoveryResult

@@ -1,0 +1,101 @@
+"""Chunks of a refresh: how tables are dealt out, and the refresh of one chunk in a step of its own."""
+
+# No `from __future__ import annotations`: this is called in ops, whose contexts Dagster checks.
+
+from collections.abc import Sequence
+from time import monotonic
+from typing import Any
+
+import dagster as dg
+
+from runtimedb_dagster.config import IN_PROCESS, Settings
+from runtimedb_dagster.defs.checks import unreadable
+from runtimedb_dagster.defs.database import database
+from runtimedb_dagster.defs.events import record
+from runtimedb_dagster.defs.failures import is_passing, try_again
+from runtimedb_dagster.defs.names import asset_key
+from runtimedb_dagster.errors import RuntimeDBError
+from runtimedb_dagster.model import Table
+from runtimedb_dagster.refresh import Refreshed, RefreshProgress
+from runtimedb_dagster.runtimedb import RuntimeDB
+
+__all__ = ["Chunk", "Json", "deal"]
+
+Json = dict[str, Any]
+ENDED_INTERVAL_SECONDS = 5.0
+# More would balance no better, and each step looks through what was handed to all of them.
+MOST_CHUNKS = 100
+
+
+def deal(settings: Settings, tables: Sequence[Table]) -> list[list[str]]:
+    """The keys of tables, dealt out so that each chunk has its share of the large ones, which come first."""
+    size = len(tables) if settings.executor == IN_PROCESS else settings.chunk_tables
+    count = min(-(-len(tables) // max(size, 1)), MOST_CHUNKS)
+    largest_first = sorted(tables, key=lambda table: table.estimated_rows or 0, reverse=True)
+    return [[table.ref.partition_key for table in largest_first[start::count]] for start in range(count)]
+
+
+class Chunk:
+    """The refresh of some tables, in a step of its own."""
+
+    def __init__(self, context: dg.OpExecutionContext, settings: Settings, chunk: Json) -> None:
+        self.context, self.settings = context, settings
+        self.connection, self.since, self.keys = chunk["connection"], chunk["since"], chunk["keys"]
+        self.outcomes: dict[str, Refreshed] = {}
+        self.checked = monotonic()
+
+    def refresh(self) -> Json:
+        """Refresh the tables; says how many were, and what became of the others."""
+        self._leave_if_over()
+        unreadable_files: list[str] = []
+        try:
+            unreadable_files = self._refresh(database(self.settings))
+        except RuntimeDBError as error:
+            try_again(self.context, error, self.settings.retry_delay)
+            self.context.log.error("%s", error)  # noqa: TRY400 - it is one line for the user, and reported at the end
+            return self._result(error, unreadable_files)
+        return self._result(None, unreadable_files)
+
+    def _refresh(self, db: RuntimeDB) -> list[str]:
+        by_key = {table.ref.partition_key: table for table in db.tables(self.connection)}
+        tables = [by_key[key] for key in self.keys if key in by_key]
+        key = asset_key(self.settings, db.connection(self.connection).name)
+        outcomes = db.refresh_tables(
+            self.connection, tables, since=self.since, progress=self._watch, note=self.context.log.info
+        )
+        for outcome in record(self.context, key, outcomes, len(tables)):
+            self.outcomes[outcome.ref.partition_key] = outcome
+        errors = [outcome.error for outcome in self.outcomes.values()]
+        if errors and errors[0] and all(map(is_passing, errors)):
+            try_again(self.context, errors[0], self.settings.retry_delay)
+        return unreadable(db, self.connection, tables)
+
+    def _result(self, error: Exception | None, unreadable_files: list[str]) -> Json:
+        good = [outcome.version for outcome in self.outcomes.values() if outcome.version and not outcome.error]
+        failed = {key: str(outcome.error) for key, outcome in self.outcomes.items() if outcome.error}
+        gone = f"{self.connection} %s: the table is no longer in the catalog"
+        missed = {key: str(error) if error else gone % key for key in self.keys if key not in self.outcomes}
+        return {
+            "run": self.context.run_id,
+            "rows": sum(version.rows for version in good),
+            "refreshed": len(good),
+            "failed": failed | missed,
+            "unreadable": unreadable_files,
+        }
+
+    def _watch(self, _progress: RefreshProgress) -> None:
+        if monotonic() - self.checked > ENDED_INTERVAL_SECONDS:
+            self.checked = monotonic()
+            self._leave_if_over()
+
+    def _leave_if_over(self) -> None:
+        """Stop for a run that has ended: a worker may get its task late, and its end does not reach every worker."""
+        run = self.context.instance.get_run_by_id(self.context.run_id)
+        if run is None or run.is_finished or run.status is dg.DagsterRunStatus.CANCELING:
+            status = run.status.value if run else "deleted"
+            raise dg.Failure(
+                f"The run is over ({status}); {self._left()} tables were left as they are", allow_retries=False
+            )
+
+    def _left(self) -> int:
+        return len(self.keys) - len(self.outcomes)
