@@ -16,7 +16,13 @@ from typing_extensions import Self
 from runtimedb_dagster.catalog import Catalog
 from runtimedb_dagster.config import Settings
 from runtimedb_dagster.discovery import Discoverer
-from runtimedb_dagster.errors import ConfigurationError, RequestError, RuntimeDBError, TableNotFoundError
+from runtimedb_dagster.errors import (
+    ConfigurationError,
+    RequestError,
+    RuntimeDBError,
+    SupersededError,
+    TableNotFoundError,
+)
 from runtimedb_dagster.heartbeat import renewed, utc_now
 from runtimedb_dagster.model import Connection, DiscoveryChanges, PendingDeletion, Table, TableRef, Version
 from runtimedb_dagster.reader import Query, open_query
@@ -273,7 +279,8 @@ class RuntimeDB:
         Args:
             connection: name or id.
             tables: of this connection, as they are now.
-            since: a mark; a table that was read after it is not read again, but yielded as it is.
+            since: a mark; a table that was read after it, by whomever, is not read again, or does not fail because
+                it was superseded: it is yielded as it is.
             progress: is called a few times a second.
             note: is told what happens besides, such as waiting for another refresh of the connection.
 
@@ -285,7 +292,14 @@ class RuntimeDB:
         left = [table for table in tables if not _is_newer(table, since)]
         yield from (self._refresher.as_it_is(table) for table in tables if _is_newer(table, since))
         with self._open(found) as source:
-            yield from self._refresher.many(source, found, left, limit, progress, note)
+            for outcome in self._refresher.many(source, found, left, limit, progress, note):
+                superseded = since is not None and isinstance(outcome.error, SupersededError)
+                yield self._winner(found, outcome) if superseded else outcome
+
+    def _winner(self, connection: Connection, outcome: Refreshed) -> Refreshed:
+        """The version that a later refresh published, unless that is gone again."""
+        tables = [table for table in self._catalog.tables.list(connection) if table.ref == outcome.ref]
+        return self._refresher.as_it_is(tables[0]) if tables and tables[0].version else outcome
 
     def _discover(self, connection: Connection, *, confirm: bool = False) -> DiscoveryChanges:
         try:

@@ -14,7 +14,8 @@ import pytest
 from runtimedb_dagster import RuntimeDB, Settings
 from runtimedb_dagster.definitions import build_definitions
 from runtimedb_dagster.defs.chunks import deal
-from runtimedb_dagster.errors import ConfigurationError
+from runtimedb_dagster.errors import ConfigurationError, SupersededError
+from runtimedb_dagster.storage.filesystem import FileStorage
 
 SPREAD = "dagster:in_process_executor"  # chunks one after the other, but chunks
 
@@ -148,6 +149,26 @@ def test_what_was_read_after_a_mark_is_not_read_again(source: Path) -> None:
     everything = list(db.refresh_tables("shop", db.tables("shop"), since=db.mark()))
     assert not any(outcome.changed for outcome in everything), "read again: the source's content is the same"
     assert all(table.version and table.version.generation > mark for table in db.tables("shop"))
+
+
+def test_who_was_overtaken_yields_the_version_of_who_was_later(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    db, finalize = RuntimeDB(), FileStorage.finalize
+    later: list[Any] = []
+
+    def overtaken(storage: FileStorage, path: str) -> None:
+        monkeypatch.setattr(FileStorage, "finalize", finalize)
+        later.extend(RuntimeDB().refresh_tables("shop", [table]))
+        finalize(storage, path)
+
+    table = next(table for table in db.tables("shop") if table.table_name == "t1")
+    for since, failed in [(None, True), (db.mark(), False)]:
+        db.purge("shop", "main", "t1")
+        monkeypatch.setattr(FileStorage, "finalize", overtaken)
+        (outcome,) = db.refresh_tables("shop", [table], since=since)
+        assert isinstance(outcome.error, SupersededError) == failed
+    assert outcome.version is not None
+    assert outcome.version.id == later[-1].version.id
+    assert len({refreshed.version.id for refreshed in later}) == 2, "the second is another version than the first"
 
 
 @pytest.mark.parametrize(

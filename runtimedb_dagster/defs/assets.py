@@ -78,7 +78,8 @@ def _materialize(
     for message in failed:
         context.log.error(message)
     tables = [by_key[each] for each in keys if each in by_key]
-    outcomes = list(record(context, key, db.refresh_tables(connection, tables, note=context.log.info), len(tables)))
+    refreshed = db.refresh_tables(connection, tables, since=db.mark(), note=context.log.info)
+    outcomes = list(record(context, key, refreshed, len(tables)))
     yield from check_results(db, connection, key, unreadable(db, connection, tables))
     failed += [str(outcome.error) for outcome in outcomes if outcome.error is not None]
     if failed:
