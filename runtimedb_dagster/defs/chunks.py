@@ -19,7 +19,7 @@ from runtimedb_dagster.model import Table
 from runtimedb_dagster.refresh import Refreshed, RefreshProgress
 from runtimedb_dagster.runtimedb import RuntimeDB
 
-__all__ = ["Chunk", "Json", "deal"]
+__all__ = ["Chunk", "Json", "deal", "leave_if_over"]
 
 Json = dict[str, Any]
 ENDED_INTERVAL_SECONDS = 5.0
@@ -46,7 +46,7 @@ class Chunk:
 
     def refresh(self) -> Json:
         """Refresh the tables; says how many were, and what became of the others."""
-        self._leave_if_over()
+        leave_if_over(self.context)
         unreadable_files: list[str] = []
         try:
             unreadable_files = self._refresh(database(self.settings))
@@ -86,16 +86,16 @@ class Chunk:
     def _watch(self, _progress: RefreshProgress) -> None:
         if monotonic() - self.checked > ENDED_INTERVAL_SECONDS:
             self.checked = monotonic()
-            self._leave_if_over()
+            leave_if_over(self.context)
 
-    def _leave_if_over(self) -> None:
-        """Stop for a run that has ended: a worker may get its task late, and its end does not reach every worker."""
-        run = self.context.instance.get_run_by_id(self.context.run_id)
-        if run is None or run.is_finished or run.status is dg.DagsterRunStatus.CANCELING:
-            status = run.status.value if run else "deleted"
-            raise dg.Failure(
-                f"The run is over ({status}); {self._left()} tables were left as they are", allow_retries=False
-            )
 
-    def _left(self) -> int:
-        return len(self.keys) - len(self.outcomes)
+def leave_if_over(context: dg.OpExecutionContext) -> None:
+    """Stop for a run that has ended: a worker may get its task late, and its end does not reach every worker.
+
+    Raises:
+        dagster.Failure: the run is over.
+    """
+    run = context.instance.get_run_by_id(context.run_id)
+    if run is None or run.is_finished or run.status is dg.DagsterRunStatus.CANCELING:
+        status = run.status.value if run else "deleted"
+        raise dg.Failure(f"The run is over ({status}), so nothing more is done for it", allow_retries=False)

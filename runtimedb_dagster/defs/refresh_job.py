@@ -14,7 +14,7 @@ from pydantic import Field
 
 from runtimedb_dagster.config import Settings
 from runtimedb_dagster.defs.checks import as_event, check_results
-from runtimedb_dagster.defs.chunks import Chunk, Json, deal
+from runtimedb_dagster.defs.chunks import Chunk, Json, deal, leave_if_over
 from runtimedb_dagster.defs.database import database
 from runtimedb_dagster.defs.events import plan, summary, tell
 from runtimedb_dagster.defs.executors import refresh_executor
@@ -77,6 +77,7 @@ def build_refresh(settings: Settings) -> dg.JobDefinition:
         },
     )
     def refresh(context: dg.OpExecutionContext, config: RefreshConfig) -> Iterator[Any]:
+        leave_if_over(context)
         with as_failures(settings.retry_delay):
             if config.data:
                 yield from _plan(context, settings, config)
