@@ -7,6 +7,8 @@ export DAGSTER_HOME ?= $(RUNTIMEDB_HOME)/dagster
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 PORT ?= 3000
 TESTS := runtimedb_dagster_tests
+# What does not wait for the daemon's minutes; the other half does.
+PARTS := $(TESTS)/core $(TESTS)/downstream $(TESTS)/sources $(TESTS)/test_spread.py $(TESTS)/test_workers.py
 PYTEST = env -u RUNTIMEDB_HOME -u DAGSTER_HOME $(BIN)/python -m pytest
 
 .PHONY: help demo dev instance test test-parts test-deployment lint bench docs format clean
@@ -29,15 +31,17 @@ test: $(VENV)/test.stamp
 
 # Side by side: the second mostly waits for a daemon. Each prints when it is done.
 test-parts:
-	@$(PYTEST) $(TESTS)/core $(TESTS)/downstream $(TESTS)/sources
+	@$(PYTEST) $(PARTS)
 test-deployment:
-	@$(PYTEST) $(TESTS)/test_*.py
+	@$(PYTEST) $(filter-out $(PARTS),$(wildcard $(TESTS)/test_*.py))
 
 lint: $(VENV)/lint.stamp
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/yamllint --strict deploy
+	$(BIN)/check-jsonschema -q --builtin-schema vendor.compose-spec deploy/docker-compose.yaml
 
 # Speed, by hand: minutes, and figures that mean something on a quiet machine only.
 bench: $(VENV)/bench.stamp

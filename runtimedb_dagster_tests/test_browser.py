@@ -90,8 +90,9 @@ def result(deployment: Deployment, run_id: str) -> Any:
     """What a job's run has told."""
     query = """query ($id: ID!) { runOrError(runId: $id) { ... on Run { stepStats { expectationResults {
         metadataEntries { ... on JsonMetadataEntry { jsonString } } } } } } }"""
-    (step,) = deployment.ask(query, id=run_id)["runOrError"]["stepStats"]
-    return json.loads(step["expectationResults"][0]["metadataEntries"][0]["jsonString"])
+    steps = deployment.ask(query, id=run_id)["runOrError"]["stepStats"]
+    (told,) = [result for step in steps for result in step["expectationResults"]]
+    return json.loads(told["metadataEntries"][0]["jsonString"])
 
 
 def shown_materialized(ui: DagsterPage, key: str) -> None:
