@@ -15,7 +15,7 @@ import duckdb
 import pytest
 from botocore.exceptions import ClientError
 
-from runtimedb_dagster import RuntimeDB
+from runtimedb_dagster import RuntimeDB, Settings
 from runtimedb_dagster.errors import (
     ConfigurationError,
     QueryError,
@@ -42,7 +42,7 @@ from runtimedb_dagster_tests.core.support import (
     rows,
 )
 from runtimedb_dagster_tests.core.test_storage import PATH
-from runtimedb_dagster_tests.servers import PASSWORD
+from runtimedb_dagster_tests.servers import PASSWORD, Server
 
 
 @pytest.fixture
@@ -547,3 +547,29 @@ def test_a_disk_that_is_full_is_named(storage: S3Storage, bucket: Bucket, monkey
     with pytest.raises(StorageError, match=r"staging, from where versions are uploaded: No space left on device"):
         storage.prepare(PATH)
     assert bucket.uploads() == set()
+
+
+def test_a_home_moves_to_a_server_and_a_bucket_by_copying_its_files(
+    make_db: Callable[..., RuntimeDB], shop: SourceFile, bucket: Bucket, postgres_server: Server, tmp_path: Path
+) -> None:
+    old = make_db()
+    refresh_all(old)
+    shop.run("INSERT INTO orders VALUES (1000, 1)")
+    refresh_all(old)
+    storage = old.settings.home / "storage"
+    files = [path for path in storage.rglob("*") if path.is_file()]
+    assert len(files) == 3, "a replaced version is taken along"
+    for path in files:
+        bucket.put(str(path.relative_to(storage)), path.read_bytes())
+    database = f"moved_{os.urandom(4).hex()}"
+    postgres_server.run(None, f"CREATE DATABASE {database}")
+    settings = {"catalog_url": postgres_server.catalog_url(database), "storage_url": bucket.url()}
+    with RuntimeDB(Settings(home=tmp_path / "elsewhere", grace_period=0, **settings)) as new:
+        new.copy_catalog(old.settings.effective_catalog_url)
+        assert new.verify() == []
+        assert rows(new, "SELECT count(*) FROM shop.main.orders") == [(101,)]
+        shop.run("INSERT INTO orders VALUES (1001, 1)")
+        refresh_all(new)
+        new.sweep(long_after(new.settings))
+        assert bucket.keys() == kept(new)
+        assert new.verify() == []
