@@ -14,7 +14,7 @@ import pytest
 from runtimedb_dagster import RuntimeDB, Settings
 from runtimedb_dagster.definitions import build_definitions
 from runtimedb_dagster.defs.chunks import deal
-from runtimedb_dagster.errors import ConfigurationError, SupersededError
+from runtimedb_dagster.errors import ConfigurationError, StorageUnavailableError, SupersededError
 from runtimedb_dagster.storage.filesystem import FileStorage
 
 SPREAD = "dagster:in_process_executor"  # chunks one after the other, but chunks
@@ -135,16 +135,77 @@ def test_executing_again_from_failure_refreshes_what_failed_and_nothing_else(
     assert (told["tables_refreshed"], told["tables_failed"], told["total_rows"]) == (7, 0, 5006)
 
 
+def test_a_failed_table_that_is_gone_when_it_is_executed_again_is_told(
+    source: Path, instance: dg.DagsterInstance
+) -> None:
+    first = run(instance)
+    with duckdb.connect(str(source)) as duck:
+        duck.execute("DROP TABLE bad")
+    RuntimeDB().discover("shop")
+    again = run(instance, parent=first.run_id)
+    assert not again.success
+    (told,) = results_of(instance, again)
+    assert [error["error"] for error in told["errors"]] == ["shop.main.bad: the table is no longer in the catalog"]
+
+
+def test_a_storage_that_is_away_for_a_moment_is_tried_again(
+    source: Path, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mend(source)
+    prepare = FileStorage.prepare
+    refused: list[str] = []
+
+    def away_at_first(storage: FileStorage, path: str) -> Path:
+        if len(refused) < 2:
+            refused.append(path)
+            raise StorageUnavailableError("away")
+        return prepare(storage, path)
+
+    monkeypatch.setattr(FileStorage, "prepare", away_at_first)
+    result = run(instance)
+    assert result.success
+    assert len(materialized(result)) == 7
+    assert [event.step_key for event in result.all_events if event.is_step_restarted] == ["runtimedb_refresh_chunk[1]"]
+    (told,) = results_of(instance, result)
+    assert (told["tables_refreshed"], told["tables_failed"]) == (7, 0)
+
+
+def test_a_file_that_breaks_in_any_chunk_fails_the_check(
+    source: Path, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finalize = FileStorage.finalize
+
+    def torn(storage: FileStorage, path: str) -> None:
+        finalize(storage, path)
+        if "/t1/" in path:
+            os.truncate(storage.location(path), 100)
+
+    monkeypatch.setattr(FileStorage, "finalize", torn)
+    result = run(instance)
+    logged = instance.all_logs(result.run_id, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION)
+    evaluations: list[Any] = [entry.get_dagster_event().event_specific_data for entry in logged]
+    (check,) = [evaluation for evaluation in evaluations if evaluation.check_name == "versions_readable"]
+    assert not check.passed
+    assert "shop.main.t1" in str(check.description)
+
+
+def test_monitoring_ends_the_job_at_its_deadline(source: Path) -> None:
+    job = build_definitions(Settings(refresh_deadline=90)).resolve_job_def("refresh")
+    assert job.tags["dagster/max_runtime"] == "90"
+
+
 def test_what_was_read_after_a_mark_is_not_read_again(source: Path) -> None:
     mend(source)
     db = RuntimeDB()
     mark = db.mark()
-    half = list(db.refresh_tables("shop", db.tables("shop")[:3]))
+    list(db.refresh_tables("shop", db.tables("shop")[:3]))
+    first = db.tables("shop")[:3]
     outcomes = list(db.refresh_tables("shop", db.tables("shop"), since=mark))
-    versions = {outcome.ref: outcome.version.id for outcome in outcomes if outcome.version}
-    assert len(versions) == 7
-    assert {outcome.ref: versions[outcome.ref] for outcome in half} == {
-        outcome.ref: outcome.version.id for outcome in half if outcome.version
+    assert len(outcomes) == 7
+    # The generation is what even a reading that finds nothing new would have changed.
+    generations = {outcome.ref: outcome.version.generation for outcome in outcomes if outcome.version}
+    assert {table.ref: generations[table.ref] for table in first} == {
+        table.ref: table.version.generation for table in first if table.version
     }
     everything = list(db.refresh_tables("shop", db.tables("shop"), since=db.mark()))
     assert not any(outcome.changed for outcome in everything), "read again: the source's content is the same"

@@ -15,7 +15,7 @@ from runtimedb_dagster.defs.events import record
 from runtimedb_dagster.defs.failures import is_passing, try_again
 from runtimedb_dagster.defs.names import asset_key
 from runtimedb_dagster.errors import RuntimeDBError
-from runtimedb_dagster.model import Table
+from runtimedb_dagster.model import Table, TableRef
 from runtimedb_dagster.refresh import Refreshed, RefreshProgress
 from runtimedb_dagster.runtimedb import RuntimeDB
 
@@ -73,8 +73,7 @@ class Chunk:
     def _result(self, error: Exception | None, unreadable_files: list[str]) -> Json:
         good = [outcome.version for outcome in self.outcomes.values() if outcome.version and not outcome.error]
         failed = {key: str(outcome.error) for key, outcome in self.outcomes.items() if outcome.error}
-        gone = f"{self.connection} %s: the table is no longer in the catalog"
-        missed = {key: str(error) if error else gone % key for key in self.keys if key not in self.outcomes}
+        missed = {key: str(error or self._gone(key)) for key in self.keys if key not in self.outcomes}
         return {
             "run": self.context.run_id,
             "rows": sum(version.rows for version in good),
@@ -82,6 +81,10 @@ class Chunk:
             "failed": failed | missed,
             "unreadable": unreadable_files,
         }
+
+    def _gone(self, key: str) -> str:
+        connection = database(self.settings).connection(self.connection).name
+        return f"{TableRef.from_partition_key(connection, key)}: the table is no longer in the catalog"
 
     def _watch(self, _progress: RefreshProgress) -> None:
         if monotonic() - self.checked > ENDED_INTERVAL_SECONDS:
