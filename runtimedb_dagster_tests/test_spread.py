@@ -203,10 +203,7 @@ def test_what_was_read_after_a_mark_is_not_read_again(source: Path) -> None:
     outcomes = list(db.refresh_tables("shop", db.tables("shop"), since=mark))
     assert len(outcomes) == 7
     # The generation is what even a reading that finds nothing new would have changed.
-    generations = {outcome.ref: outcome.version.generation for outcome in outcomes if outcome.version}
-    assert {table.ref: generations[table.ref] for table in first} == {
-        table.ref: table.version.generation for table in first if table.version
-    }
+    assert db.tables("shop")[:3] == first
     everything = list(db.refresh_tables("shop", db.tables("shop"), since=db.mark()))
     assert not any(outcome.changed for outcome in everything), "read again: the source's content is the same"
     assert all(table.version and table.version.generation > mark for table in db.tables("shop"))
