@@ -226,12 +226,13 @@ def sweep(settings: Callable[[], Settings], as_json: bool) -> int:
 
 
 @cli.command()
+@click.option("--deep", is_flag=True, help="Read every version whole, and compare its content with what was written.")
 @as_json_option
 @click.pass_obj
-def verify(settings: Callable[[], Settings], as_json: bool) -> int:
+def verify(settings: Callable[[], Settings], deep: bool, as_json: bool) -> int:
     """Check that nothing is lost, torn or left over; exit status 1 if something is."""
     with _open(settings) as db:
-        findings = db.verify()
+        findings = db.verify(deep=deep)
     terminal.show_findings(findings, as_json=as_json)
     return 1 if findings else 0
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -18,7 +19,7 @@ from runtimedb_dagster.model import Column
 from runtimedb_dagster.sources import Reading
 from runtimedb_dagster.sql import identifier, literal
 
-__all__ = ["WrittenFile", "count_rows", "write"]
+__all__ = ["WrittenFile", "content", "count_rows", "write"]
 
 # Row-group size dominates memory; table size does not.
 ROW_GROUP_SIZE = 122_880
@@ -50,7 +51,22 @@ def write(reading: Reading, path: Path) -> WrittenFile:
     if (found := count_rows(path)) != rows:
         raise StorageError(f"{reading.ref}: {rows} rows were written, but the file's footer says {found}")
     _check_columns(reading, path, columns)
-    return WrittenFile(rows, path.stat().st_size, columns, _fingerprint(reading, path, columns, rows))
+    _, fingerprint = content(reading.duck, str(path), columns)
+    return WrittenFile(rows, path.stat().st_size, columns, fingerprint)
+
+
+def content(duck: duckdb.DuckDBPyConnection, location: str, columns: Sequence[Column]) -> tuple[int, str]:
+    """The rows of a whole file, and its fingerprint: equal for equal rows and columns, in any order of rows.
+
+    It is comparable under one version of DuckDB only.
+    """
+    hashed = f"hash({', '.join(identifier(column.name) for column in columns)})"
+    rows, *hashes = duck.execute(
+        f"SELECT count(*), sum({hashed}::HUGEINT), bit_xor({hashed}) "
+        f"FROM read_parquet({literal(location)}, hive_partitioning = false)"
+    ).fetchall()[0]
+    described = [duckdb.__version__, [asdict(column) for column in columns], rows, *map(str, hashes)]
+    return rows, hashlib.sha256(json.dumps(described).encode()).hexdigest()[:32]
 
 
 def count_rows(file: Path | BinaryIO, name: str | None = None) -> int:
@@ -102,14 +118,3 @@ def _check_columns(reading: Reading, path: Path, columns: tuple[Column, ...]) ->
 def _plain(duckdb_type: str) -> str:
     """A type as DuckDB spells it, without the coordinate system that GeoParquet adds."""
     return str(duckdb.sqltype(re.sub(r"GEOMETRY\('[^']*'\)", "GEOMETRY", duckdb_type)))
-
-
-def _fingerprint(reading: Reading, path: Path, columns: tuple[Column, ...], rows: int) -> str:
-    """Equal for equal content and columns, in any order of rows, under one version of DuckDB."""
-    hashed = f"hash({', '.join(identifier(column.name) for column in columns)})"
-    content = reading.duck.execute(
-        f"SELECT sum({hashed}::HUGEINT), bit_xor({hashed}) "
-        f"FROM read_parquet({literal(str(path))}, hive_partitioning = false)"
-    ).fetchone()
-    described = [duckdb.__version__, [asdict(column) for column in columns], rows, *map(str, content or ())]
-    return hashlib.sha256(json.dumps(described).encode()).hexdigest()[:32]

@@ -39,7 +39,7 @@ from runtimedb_dagster.request import (
 from runtimedb_dagster.sources import ConnectionOptions, Source, SourceUrl, open_source, validate
 from runtimedb_dagster.storage import open_storage
 from runtimedb_dagster.sweep import Sweeper
-from runtimedb_dagster.verify import Finding, unreadable, verify
+from runtimedb_dagster.verify import Finding, altered, unreadable, verify
 
 __all__ = ["RuntimeDB"]
 
@@ -368,13 +368,22 @@ class RuntimeDB:
         """All pending deletions, soonest first."""
         return self._catalog.deletions.list()
 
-    def verify(self) -> list[Finding]:
-        """Check the invariants on the live system; empty when all is well. Changes nothing but its lease."""
+    def verify(self, *, deep: bool = False) -> list[Finding]:
+        """Check the invariants on the live system; empty when all is well. Changes nothing but its lease.
+
+        Args:
+            deep: also read every version whole, and compare its content with what was written.
+        """
         lease = self._catalog.leases.open(utc_now(), self.settings.reader_lease)
         renew: Callable[[], Any] = lambda: self._catalog.leases.renew(lease, utc_now(), self.settings.reader_lease)  # noqa: E731
         try:
             with renewed(self.settings.reader_lease, renew):
-                return verify(self._catalog, self._storage, utc_now())
+                findings = verify(self._catalog, self._storage, utc_now())
+                if deep:
+                    found = {finding.subject for finding in findings if finding.invariant == "I1"}
+                    tables = [table for table in self._catalog.tables.list() if str(table.ref) not in found]
+                    findings += altered(tables, self._storage, self.settings.duckdb_config)
+                return findings
         finally:
             self._catalog.leases.close(lease)
 

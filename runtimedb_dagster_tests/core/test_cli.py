@@ -198,6 +198,18 @@ def test_sweeping_and_verifying(db: RuntimeDB, shop: SourceFile, inside: Inside,
     assert "I2 orphan" in run("verify").out
 
 
+def test_verifying_in_depth(db: RuntimeDB, shop: SourceFile, inside: Inside, run: Run) -> None:
+    refresh_all(db)
+    assert "All is well" in run("verify", "--deep").out
+    orders = Path(inside.storage.location(current(db, "orders").path))
+    content = orders.read_bytes()
+    orders.write_bytes(content[:40] + b"\xff" * 20 + content[60:])
+    assert run("verify").status == 0
+    found = run("verify", "--deep", "--json")
+    assert found.status == 1
+    assert [(each["invariant"], each["subject"]) for each in found.json] == [("I1", "shop.main.orders")]
+
+
 @pytest.mark.usefixtures("shop")
 def test_a_sweep_that_fails_says_so(db: RuntimeDB, inside: Inside, run: Run) -> None:
     inside.schedule("/etc/x", db.tables()[0].discovered_at)

@@ -179,6 +179,19 @@ def test_verify_finds_what_is_lost_torn_or_left_over(db: RuntimeDB, bucket: Buck
     ]
 
 
+@pytest.mark.usefixtures("shop")
+def test_a_deep_look_reads_the_versions(db: RuntimeDB, bucket: Bucket, tmp_path: Path) -> None:
+    refresh_all(db)
+    assert db.verify(deep=True) == []
+    with duckdb.connect() as duck:
+        duck.execute(f"COPY (SELECT range AS id, 0.5 AS amount FROM range(100)) TO '{tmp_path}/x' (FORMAT parquet)")
+    bucket.put(current(db, "orders").path, (tmp_path / "x").read_bytes())
+    assert db.verify() == []
+    (finding,) = db.verify(deep=True)
+    assert (finding.invariant, finding.subject) == ("I1", "shop.main.orders")
+    assert "holds other values or columns" in finding.message
+
+
 def test_many_refreshers_of_one_table_leave_one_version(
     db: RuntimeDB, make_db: Callable[..., RuntimeDB], shop: SourceFile, bucket: Bucket, tmp_path: Path
 ) -> None:

@@ -123,3 +123,71 @@ def test_damage_in_two_tables_is_two_findings(
     orders.write_bytes(b"")
     Path(inside.storage.location(current(db, "customers").path)).write_bytes(b"")
     assert findings(make_db()) == [("I1", "shop.main.customers"), ("I1", "shop.main.orders")]
+
+
+# Deep
+
+
+def rewrite(version: Path, select: str, **options: str) -> None:
+    """Another content in a version's file."""
+    told = "".join(f", {name} {value}" for name, value in options.items())
+    with duckdb.connect() as duck:
+        duck.execute(f"COPY ({select}) TO '{version}.new' (FORMAT parquet{told})")
+    Path(f"{version}.new").rename(version)
+
+
+def deep(db: RuntimeDB) -> list[tuple[str, str]]:
+    return [(finding.invariant, finding.subject) for finding in db.verify(deep=True)]
+
+
+@pytest.mark.usefixtures("orders")
+def test_a_deep_look_at_a_healthy_system_finds_nothing_and_changes_nothing(db: RuntimeDB, inside: Inside) -> None:
+    before = (inside.files(), db.tables(), db.pending_deletions())
+    assert db.verify(deep=True) == []
+    assert (inside.files(), db.tables(), db.pending_deletions()) == before
+
+
+def test_the_order_of_rows_is_no_difference(db: RuntimeDB, orders: Path) -> None:
+    rewrite(orders, f"SELECT * FROM '{orders}' ORDER BY id DESC")
+    assert deep(db) == []
+
+
+@pytest.mark.parametrize(
+    ("select", "told"),
+    [
+        ("SELECT id, if(id = 7, 0.5, amount)::DECIMAL(21,1) AS amount FROM '{}'", "holds other values"),
+        ("SELECT id, amount AS total FROM '{}'", "can't be read"),
+        ("SELECT * REPLACE (7 AS id) FROM '{}'", "holds other values"),
+    ],
+    ids=["value", "column", "all"],
+)
+def test_only_a_deep_look_finds_another_content(db: RuntimeDB, orders: Path, select: str, told: str) -> None:
+    rewrite(orders, select.format(orders))
+    assert db.verify() == []
+    (finding,) = db.verify(deep=True)
+    assert (finding.invariant, finding.subject) == ("I1", "shop.main.orders")
+    assert told in finding.message
+    assert finding.message.endswith("; refresh the table to get a new version")
+
+
+def test_a_deep_look_finds_damage_between_the_footers_of_a_file(db: RuntimeDB, orders: Path) -> None:
+    content = orders.read_bytes()
+    orders.write_bytes(content[:40] + b"\xff" * 20 + content[60:])
+    assert db.verify() == []
+    assert deep(db) == [("I1", "shop.main.orders")]
+
+
+def test_what_is_found_already_is_not_found_twice(db: RuntimeDB, orders: Path) -> None:
+    orders.unlink()
+    assert deep(db) == [("I1", "shop.main.orders")]
+
+
+@pytest.mark.usefixtures("orders")
+def test_values_are_not_compared_across_versions_of_duckdb(
+    db: RuntimeDB, orders: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(duckdb, "__version__", "9.9.9")
+    assert db.verify(deep=True) == []
+    assert "its values can't be compared: DuckDB version v1." in caplog.text
+    rewrite(orders, f"SELECT * FROM '{orders}' LIMIT 99")
+    assert len(db.verify(deep=True)) == 1
