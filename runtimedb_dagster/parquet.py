@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from runtimedb_dagster.errors import RefreshError, StorageError
+from runtimedb_dagster.failpoints import hit, passed_by_rows
 from runtimedb_dagster.model import Column
 from runtimedb_dagster.sources import Reading
 from runtimedb_dagster.sql import identifier, literal
@@ -48,6 +49,7 @@ def write(reading: Reading, path: Path) -> WrittenFile:
     """
     columns = tuple(projected.column for projected in reading.projection)
     rows = _copy(reading, path, columns)
+    hit("after_close")
     if (found := count_rows(path)) != rows:
         raise StorageError(f"{reading.ref}: {rows} rows were written, but the file's footer says {found}")
     _check_columns(reading, path, columns)
@@ -87,9 +89,10 @@ def count_rows(file: Path | BinaryIO, name: str | None = None) -> int:
 
 def _copy(reading: Reading, path: Path, columns: tuple[Column, ...]) -> int:
     about = json.dumps({"table": str(reading.ref), "columns": [asdict(column) for column in columns]})
+    select = passed_by_rows("after_first_rows", reading.duck, reading.select)
     # The file exists already, empty and private; DuckDB must write into it, not into one of its own beside it.
     statement = (
-        f"COPY ({reading.select}) TO {literal(str(path))} (FORMAT parquet, COMPRESSION zstd, "
+        f"COPY ({select}) TO {literal(str(path))} (FORMAT parquet, COMPRESSION zstd, "
         f"COMPRESSION_LEVEL {COMPRESSION_LEVEL}, PARQUET_VERSION V1, "
         f"ROW_GROUP_SIZE {ROW_GROUP_SIZE}, USE_TMP_FILE false, "
         f"KV_METADATA {{{METADATA_KEY}: {literal(about)}}})"

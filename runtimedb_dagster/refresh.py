@@ -16,6 +16,7 @@ from runtimedb_dagster import parquet
 from runtimedb_dagster.catalog import Catalog, new_id
 from runtimedb_dagster.config import Settings
 from runtimedb_dagster.errors import RefreshError, RuntimeDBError
+from runtimedb_dagster.failpoints import hit
 from runtimedb_dagster.heartbeat import renewed, utc_now
 from runtimedb_dagster.model import Column, Connection, Reservation, Table, TableRef, Version
 from runtimedb_dagster.request import ConnectionRefreshResult, TableRefreshResult
@@ -182,6 +183,7 @@ class Refresher:
         """
         reservation = self._reserve(table)
         try:
+            hit("after_reserve")
             with renewed(self.settings.write_lease, lambda: self._renew(reservation)):
                 written = self._write(source, reservation)
             return self._publish(reservation, written)

@@ -13,6 +13,7 @@ from typing import Any
 
 from typing_extensions import Self
 
+from runtimedb_dagster import failpoints
 from runtimedb_dagster.catalog import Catalog
 from runtimedb_dagster.config import Settings
 from runtimedb_dagster.discovery import Discoverer
@@ -73,6 +74,7 @@ class RuntimeDB:
             ConfigurationError, CatalogError
         """
         self.settings = settings or Settings()
+        failpoints.arm()
         self._storage = open_storage(self.settings.effective_storage_url, self.settings.home / "staging")
         self._catalog = Catalog(self.settings.effective_catalog_url)
         self._sweeper = Sweeper(self._catalog, self._storage)

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 
 from runtimedb_dagster.catalog import Catalog, new_id
 from runtimedb_dagster.errors import StorageError, StorageUnavailableError, UnsafePathError
+from runtimedb_dagster.failpoints import hit
 from runtimedb_dagster.model import PendingDeletion
 from runtimedb_dagster.request import SweepResult
 from runtimedb_dagster.storage import Storage
@@ -41,6 +42,7 @@ class Sweeper:
         while batch := self.catalog.deletions.claim(token, now, now + CLAIM, BATCH, path):
             failed = self._delete(batch)
             self.catalog.deletions.finish([deletion for deletion in batch if deletion.id not in failed], token)
+            hit("after_delete_row")
             for deletion in batch:
                 if error := failed.get(deletion.id):
                     logger.warning("%s: %s", deletion.table, error)
@@ -61,6 +63,7 @@ class Sweeper:
                         f"The file '{deletion.path}' is the current version of a table; it was not touched"
                     )
                 self.storage.delete(deletion.path)
+                hit("after_delete_file")
             except StorageUnavailableError as error:
                 # To wait for each in turn would outlast the claim on them.
                 return errors | {each.id: str(error) for each in batch[position:]}

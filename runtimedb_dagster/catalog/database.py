@@ -18,6 +18,7 @@ from typing_extensions import ParamSpec
 from runtimedb_dagster.catalog.migrations import migrate
 from runtimedb_dagster.catalog.schema import clock
 from runtimedb_dagster.errors import CatalogError, CatalogUnavailableError, ConfigurationError
+from runtimedb_dagster.failpoints import hit
 
 __all__ = ["Database", "new_id", "next_sequence", "transition"]
 
@@ -96,6 +97,7 @@ class Database:
             transaction = tx.begin()
             try:
                 yield tx
+                hit("before_commit")
             except BaseException:
                 transaction.rollback()
                 raise
@@ -106,7 +108,9 @@ class Database:
 
     def _commit(self, transaction: Any) -> None:
         try:
+            hit("inside_commit", _lost)
             transaction.commit()
+            hit("after_commit", _lost)
         except DBAPIError as error:
             if not error.connection_invalidated:
                 raise
@@ -134,6 +138,10 @@ READ: dict[str, dict[str, Any]] = {
     "sqlite": {},
     "postgresql": {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True},
 }
+
+
+def _lost() -> DBAPIError:
+    return DBAPIError("COMMIT", None, ConnectionError("the connection was lost"), connection_invalidated=True)
 
 
 def _is_away(error: DBAPIError) -> bool:

@@ -13,6 +13,7 @@ from typing import BinaryIO
 import duckdb
 
 from runtimedb_dagster.errors import ConfigurationError, StorageError, UnsafePathError
+from runtimedb_dagster.failpoints import hit
 from runtimedb_dagster.storage.paths import is_safe
 
 __all__ = ["FileStorage"]
@@ -70,7 +71,9 @@ class FileStorage:
             if target.exists():
                 raise FileExistsError(errno.EEXIST, "a version is never overwritten", str(target))
             _fsync(_partial(target))
+            hit("after_fsync")
             _partial(target).rename(target)
+            hit("after_rename")
             _fsync(target.parent)
 
     def delete(self, path: str) -> None:

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, ConnectionClosedError
 
 from runtimedb_dagster.errors import StorageError
+from runtimedb_dagster.failpoints import hit
 from runtimedb_dagster.storage.s3.store import Store, code_of
 
 __all__ = ["Upload"]
@@ -75,6 +76,7 @@ class Upload:
             # When the answer to an earlier try was lost, what is there now is this upload.
             if code_of(error) not in ("PreconditionFailed", "NoSuchUpload") or not self._is_there():
                 raise
+        hit("after_complete", self._lost)
         self._compare()
 
     def abort(self) -> None:
@@ -112,7 +114,11 @@ class Upload:
             Body=content,
             ChecksumAlgorithm="CRC32",
         )
+        hit("after_upload_part", self._lost)
         return {"PartNumber": number, **{name: sent[name] for name in ("ETag", "ChecksumCRC32") if name in sent}}
+
+    def _lost(self) -> ConnectionClosedError:
+        return ConnectionClosedError(endpoint_url=self.store.client.meta.endpoint_url)
 
     def _is_there(self) -> bool:
         head = self.store.head(self._key)
