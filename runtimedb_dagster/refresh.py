@@ -228,6 +228,9 @@ class Refresher:
 
     def _write(self, source: Source, reservation: Reservation) -> parquet.WrittenFile:
         local: Path = self.storage.prepare(reservation.path)
+        if utc_now() - reservation.started_at > self.settings.write_lease / 3:
+            # A process that slept may have been swept before it made this file.
+            self._renew(reservation)
         with source.read(reservation.table.ref) as reading:
             self._readings[reservation.path] = (reading, reservation.table)
             try:

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection as Transaction
-from sqlalchemy import Row, delete, insert, select, update
+from sqlalchemy import CursorResult, Row, delete, insert, select, update
 
 from runtimedb_dagster.catalog import schema
 from runtimedb_dagster.catalog.database import Database, new_id, next_sequence, transition
@@ -32,16 +32,7 @@ class VersionCatalog:
     def reserve(self, table: Table, version_id: str, path: str, now: datetime, lease: timedelta) -> Reservation:
         """Schedule `path` for deletion, before its first byte is written."""
         with self._database.write() as tx:
-            tx.execute(
-                insert(schema.pending_deletions).values(
-                    id=new_id(),
-                    path=path,
-                    delete_after=now + lease,
-                    reason="not published",
-                    table_full_name=str(table.ref),
-                    attempts=0,
-                )
-            )
+            _schedule(tx, path, table, now + lease)
             return Reservation(table, version_id, path, next_sequence(tx), now)
 
     @transition
@@ -52,19 +43,22 @@ class VersionCatalog:
 
     @transition
     def renew(self, reservation: Reservation, delete_after: datetime) -> None:
-        """Push the deletion of a file that is still being written further away."""
-        self._reschedule(reservation, delete_after)
+        """Push the deletion of a file that is still being written further away.
+
+        Raises:
+            ReservationLostError: the sweep has already claimed the file.
+        """
+        with self._database.write() as tx:
+            renewed = tx.execute(
+                update(schema.pending_deletions).where(_unclaimed(reservation)).values(delete_after=delete_after)
+            )
+            _require(reservation, renewed)
 
     @transition
     def abandon(self, reservation: Reservation, now: datetime) -> None:
         """Let the next sweep have a file that will not be published."""
-        self._reschedule(reservation, now)
-
-    def _reschedule(self, reservation: Reservation, delete_after: datetime) -> None:
         with self._database.write() as tx:
-            tx.execute(
-                update(schema.pending_deletions).where(_unclaimed(reservation)).values(delete_after=delete_after)
-            )
+            _condemn(tx, reservation, now)
 
     @transition
     def swap(self, reservation: Reservation, version: Version, delete_after: datetime) -> None:
@@ -109,7 +103,7 @@ class VersionCatalog:
                 # The generation too: a refresh that started before this one holds older data.
                 .values(checked_at=now, generation=reservation.generation)
             )
-            tx.execute(update(schema.pending_deletions).where(_unclaimed(reservation)).values(delete_after=now))
+            _condemn(tx, reservation, now)
             return True
 
     @transition
@@ -185,9 +179,40 @@ def _locked(tx: Transaction, reservation: Reservation) -> Row[Any]:
     return row
 
 
+def _schedule(tx: Transaction, path: str, table: Table, delete_after: datetime) -> None:
+    """The pending deletion of a file that is not published."""
+    tx.execute(
+        insert(schema.pending_deletions).values(
+            id=new_id(),
+            path=path,
+            delete_after=delete_after,
+            reason="not published",
+            table_full_name=str(table.ref),
+            attempts=0,
+        )
+    )
+
+
+def _condemn(tx: Transaction, reservation: Reservation, now: datetime) -> None:
+    """Have a file be swept that will not be published, even if a sweep has been there.
+
+    A writer that slept for longer than its lease may have made the file only then: so a claim is taken back, and a
+    pending deletion that is gone is made again, unless the file did get published and only the answer was lost.
+    """
+    pending, versions = schema.pending_deletions, schema.versions
+    mine = (pending.c.path == reservation.path) & pending.c.retired_at_sequence.is_(None)
+    again = tx.execute(update(pending).where(mine).values(delete_after=now, claimed_by=None, claimed_until=None))
+    published = select(versions.c.id).where(versions.c.path == reservation.path)
+    if again.rowcount == 0 and tx.execute(published).first() is None:
+        _schedule(tx, reservation.path, reservation.table, now)
+
+
 def _rescue(tx: Transaction, reservation: Reservation) -> None:
-    rescued = tx.execute(delete(schema.pending_deletions).where(_unclaimed(reservation)))
-    if rescued.rowcount != 1:
+    _require(reservation, tx.execute(delete(schema.pending_deletions).where(_unclaimed(reservation))))
+
+
+def _require(reservation: Reservation, changed: CursorResult[Any]) -> None:
+    if changed.rowcount != 1:
         raise ReservationLostError(
             f"{reservation.table.ref}: the write outlived its write lease and the sweep has claimed the file; "
             "refresh it again, and raise RUNTIMEDB_WRITE_LEASE if this machine sleeps for longer"

@@ -363,7 +363,8 @@ def test_nor_is_it_after_the_sweep_ended(catalog: Catalog, orders: Table, ending
         catalog.deletions.finish([deletion], "sweep")
     elif ending == "put off":
         catalog.deletions.put_off(deletion, "sweep", "no", NOW + 2 * LEASE)
-    catalog.versions.renew(reservation, NOW + 3 * LEASE)
+    with pytest.raises(ReservationLostError):
+        catalog.versions.renew(reservation, NOW + 3 * LEASE)
     with pytest.raises(ReservationLostError):
         catalog.versions.swap(reservation, version_of(reservation), NOW + GRACE)
     assert version_path_of(catalog, orders) is None
@@ -417,6 +418,46 @@ def test_an_abandoned_file_is_due_at_once(catalog: Catalog, orders: Table) -> No
     reservation = reserve(catalog, orders, NOW)
     catalog.versions.abandon(reservation, NOW)
     assert [deletion.path for deletion in claim(catalog, NOW)] == [reservation.path]
+
+
+def test_a_file_abandoned_after_its_sweep_is_swept_again(catalog: Catalog, orders: Table) -> None:
+    reservation = reserve(catalog, orders, NOW)
+    catalog.deletions.finish(claim(catalog, NOW + LEASE), "sweep")
+    catalog.versions.abandon(reservation, NOW)
+    assert [(each.path, each.delete_after) for each in catalog.deletions.list()] == [(reservation.path, NOW)]
+
+
+def test_a_file_abandoned_during_its_sweep_is_swept_again(catalog: Catalog, orders: Table) -> None:
+    reservation = reserve(catalog, orders, NOW)
+    claimed = claim(catalog, NOW + LEASE)
+    catalog.versions.abandon(reservation, NOW)
+    catalog.deletions.finish(claimed, "sweep")
+    assert [each.path for each in catalog.deletions.list()] == [reservation.path]
+    assert [each.path for each in catalog.deletions.claim("other", NOW, NOW + GRACE, 10)] == [reservation.path]
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_published_file_is_not_abandoned(catalog: Catalog, orders: Table, replaced: bool) -> None:
+    """As when the answer to its commit was lost: neither it nor its grace period goes."""
+    reservation = reserve(catalog, orders, NOW)
+    catalog.versions.swap(reservation, version_of(reservation), NOW + GRACE)
+    if replaced:
+        later = reserve(catalog, orders, NOW)
+        catalog.versions.swap(later, version_of(later), NOW + GRACE)
+    before = catalog.deletions.list()
+    catalog.versions.abandon(reservation, NOW)
+    assert catalog.deletions.list() == before
+
+
+def test_a_file_that_repeats_the_current_version_is_swept_again_if_it_was_before(
+    catalog: Catalog, orders: Table
+) -> None:
+    first = reserve(catalog, orders, NOW)
+    catalog.versions.swap(first, version_of(first), NOW + GRACE)
+    again = reserve(catalog, orders, NOW)
+    catalog.deletions.finish(claim(catalog, NOW + LEASE), "sweep")
+    assert catalog.versions.keep(again, version_of(first), NOW)
+    assert [(each.path, each.delete_after) for each in catalog.deletions.list()] == [(again.path, NOW)]
 
 
 def test_a_purge_forgets_the_data_and_keeps_the_rows(catalog: Catalog, shop: Connection, orders: Table) -> None:

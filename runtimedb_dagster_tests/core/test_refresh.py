@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import resource
 import subprocess
 from collections.abc import Callable, Iterator
@@ -11,11 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from runtimedb_dagster import RefreshRequest, RuntimeDB
+from runtimedb_dagster import RefreshRequest, RuntimeDB, failpoints
 from runtimedb_dagster.errors import (
     ConnectionNotFoundError,
     RefreshError,
     RequestError,
+    ReservationLostError,
     SupersededError,
     TableNotFoundError,
 )
@@ -367,6 +369,59 @@ def test_a_file_that_grows_too_large_leaves_the_old_version_and_nothing_else(
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] == resource.RLIM_INFINITY
     assert inside.files() == inside.live() == {kept.path}
     assert inside.pending() == set()
+
+
+# Swept too early
+
+
+@pytest.fixture
+def swept_when_reserved(make_db: Callable[..., RuntimeDB], monkeypatch: pytest.MonkeyPatch) -> Iterator[RuntimeDB]:
+    """A database whose second refresh sleeps, and is swept, before it makes its file."""
+    monkeypatch.setenv(failpoints.VARIABLE, "after_reserve=delay@0.2:2")
+    db = make_db(grace_period=0)
+
+    class Sweeping(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:  # noqa: ARG002 - what was told is not asked
+            db.sweep(long_after(db.settings))
+
+    sweeping = Sweeping()
+    logging.getLogger(failpoints.__name__).addHandler(sweeping)
+    yield db
+    logging.getLogger(failpoints.__name__).removeHandler(sweeping)
+    monkeypatch.delenv(failpoints.VARIABLE)
+    failpoints.arm()
+
+
+@pytest.mark.parametrize("changed", [True, False])
+def test_a_file_that_is_made_after_its_sweep_is_no_orphan(
+    swept_when_reserved: RuntimeDB, make_source: Callable[..., SourceFile], changed: bool
+) -> None:
+    db = swept_when_reserved
+    source = make_source("shop", "CREATE TABLE orders AS SELECT 1 AS id")
+    db.connect("shop", source.url)
+    refresh_one(db, "orders")
+    if changed:
+        source.run("INSERT INTO orders VALUES (2)")
+        with pytest.raises(ReservationLostError, match="the sweep has claimed the file"):
+            refresh_one(db, "orders")
+    else:
+        refresh_one(db, "orders")
+    assert rows(db, "SELECT * FROM shop.main.orders") == [(1,)]
+    inside = Inside.of(db)
+    assert inside.files() == inside.live()
+    assert db.verify() == []
+
+
+def test_a_refresh_that_slept_for_long_asks_whether_it_was_swept_before_it_reads(
+    swept_when_reserved: RuntimeDB, make_db: Callable[..., RuntimeDB], make_source: Callable[..., SourceFile]
+) -> None:
+    """So that not even a kill in the middle of the reading leaves the file without a pending deletion."""
+    db = make_db(grace_period=0, write_lease=0.3)
+    db.connect("shop", make_source("shop", f"CREATE VIEW endless AS {ENDLESS}", "CREATE TABLE a AS SELECT 1 AS i").url)
+    refresh_one(db, "a")
+    with pytest.raises(ReservationLostError, match="the sweep has claimed the file"):
+        refresh_one(db, "endless")
+    assert Inside.of(db).files() == Inside.of(db).live()
 
 
 # At once
