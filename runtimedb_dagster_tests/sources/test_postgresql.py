@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -436,6 +437,25 @@ def test_a_reading_that_takes_too_long_is_ended_here_and_on_the_server(pg: Remot
         == "pg.public.endless: reading it failed: it took longer than 1.5 s; raise the option read_timeout"
     )
     await_that(lambda: not busy(pg), "the server to stop reading")
+
+
+def test_a_network_that_goes_silent_is_noticed(pg: Remote) -> None:
+    """The kernel asks a silent server after half a minute, not after its usual two hours."""
+    pg.run(f"{ENDLESS} WHERE pg_sleep(60) IS NULL")
+    pg.connect()
+    with ThreadPoolExecutor() as pool:
+        refreshing = pool.submit(pg.refresh, "endless")
+        await_that(lambda: busy(pg), "the reading to begin")
+        ((pid,),) = busy(pg)
+        ((port,),) = pg.run(f"SELECT client_port FROM pg_stat_activity WHERE pid = {pid}")
+        sockets = [line.split() for line in Path("/proc/net/tcp").read_text(encoding="ascii").splitlines()]
+        (timer,) = [fields[5] for fields in sockets if fields[1].endswith(f":{port:04X}")]
+        pg.run(f"SELECT pg_terminate_backend({pid})")
+        with pytest.raises(RefreshError):
+            refreshing.result(60)
+    kind, ticks = timer.split(":")
+    assert kind == "02", "a keepalive timer"
+    assert int(ticks, 16) / os.sysconf("SC_CLK_TCK") <= 30
 
 
 def test_a_table_that_stays_locked_is_given_up(pg: Remote) -> None:
