@@ -9,14 +9,17 @@ PORT ?= 3000
 TESTS := runtimedb_dagster_tests
 # What does not wait for the daemon's minutes; the other half does.
 PARTS := $(TESTS)/core $(TESTS)/downstream $(TESTS)/sources $(TESTS)/test_spread.py $(TESTS)/test_workers.py
+REPEAT ?= 20
+MINUTES ?= inf
 PYTEST = env -u RUNTIMEDB_HOME -u DAGSTER_HOME $(BIN)/python -m pytest
 
-.PHONY: help demo dev instance test test-parts test-deployment lint bench docs format clean
+.PHONY: help demo dev instance test test-parts test-deployment torture lint bench docs format clean
 
 help:
 	@echo "make demo    a real database, connected, materialized by Dagster, queried"
 	@echo "make dev     the Dagster UI on port $(PORT), over the same instance"
 	@echo "make test    all tests"
+	@echo "make torture every fault, REPEAT=$(REPEAT) times on every catalog and storage (an hour; MINUTES=15 ends it sooner)"
 	@echo "make lint    ruff, mypy, import-linter"
 	@echo "make bench   speed against the sources' own clients (minutes)"
 
@@ -34,6 +37,10 @@ test-parts:
 	@$(PYTEST) $(PARTS)
 test-deployment:
 	@$(PYTEST) $(filter-out $(PARTS),$(wildcard $(TESTS)/test_*.py))
+
+# Kills, errors, lost answers and delays at every failpoint; one table, and exit status 1 on any failure.
+torture: $(VENV)/test.stamp
+	@env -u RUNTIMEDB_HOME -u DAGSTER_HOME $(BIN)/python -W ignore -m $(TESTS).torture --repeat $(REPEAT) --minutes $(MINUTES)
 
 lint: $(VENV)/lint.stamp
 	$(BIN)/ruff format --check .

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 from urllib.parse import urlencode
 
@@ -35,14 +36,19 @@ class ObjectStore:
 
     def client(self) -> Any:
         """boto3's client, with the right key."""
-        return boto3.client(
-            "s3",
-            endpoint_url=self.endpoint,
-            region_name=REGION,
-            aws_access_key_id=KEY_ID,
-            aws_secret_access_key=PASSWORD,
-            config=Config(s3={"addressing_style": "path"}),
-        )
+        return _client(self.endpoint)
+
+
+@lru_cache
+def _client(endpoint: str) -> Any:
+    return boto3.client(
+        "s3",
+        endpoint_url=endpoint,
+        region_name=REGION,
+        aws_access_key_id=KEY_ID,
+        aws_secret_access_key=PASSWORD,
+        config=Config(s3={"addressing_style": "path"}),
+    )
 
 
 @dataclass(frozen=True)

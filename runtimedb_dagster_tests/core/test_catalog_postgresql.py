@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -12,7 +13,7 @@ import pytest
 import sqlalchemy
 from sqlalchemy import select
 
-from runtimedb_dagster import RefreshRequest, RuntimeDB, Settings
+from runtimedb_dagster import RefreshRequest, RuntimeDB, Settings, failpoints
 from runtimedb_dagster.catalog import Catalog, new_id, schema
 from runtimedb_dagster.catalog.database import next_sequence, transition
 from runtimedb_dagster.catalog.migrations import ADVISORY_LOCK
@@ -31,6 +32,7 @@ from runtimedb_dagster_tests.core.support import (
     rows,
     version_of,
 )
+from runtimedb_dagster_tests.proxy import proxy
 from runtimedb_dagster_tests.servers import PASSWORD, Server, postgres
 
 
@@ -220,6 +222,83 @@ def test_a_commit_that_is_lost_is_not_made_again(catalog: Catalog, postgres_serv
         add()
     assert not isinstance(caught.value, CatalogUnavailableError)
     assert len(calls) == 1
+
+
+@pytest.mark.parametrize("answered", [False, True])
+def test_a_swap_whose_answer_is_lost_on_the_way(
+    postgres_server: Server,
+    database: str,
+    make_db: Callable[..., RuntimeDB],
+    make_source: Callable[..., SourceFile],
+    answered: bool,
+) -> None:
+    """The commit takes place, or does not: the version that serves has its file, and the other file is swept."""
+    source = make_source("shop", "CREATE TABLE a AS SELECT 1 AS v")
+    with proxy(postgres_server.port) as between:
+        url = postgres_server.catalog_url(database).replace(f":{postgres_server.port}/", f":{between.port}/")
+        db = make_db(catalog_url=url, grace_period=60)
+        db.connect("shop", source.url)
+        refresh_all(db)
+        (before,) = Inside.of(db).live()
+        source.run("INSERT INTO a VALUES (10)")
+        between.lose = (b"INSERT INTO versions", b"COMMIT" if answered else b"UPDATE tables")
+        result = refresh_all(db)
+        assert between.lost == 1
+        inside = Inside.of(db)
+        if answered:
+            assert "whose outcome is unknown" in result.errors[0]["error"]
+            # Not the new file, and not published again.
+            await_that(lambda: inside.live() != {before}, "the server to have committed")
+            assert inside.pending() == {before}
+        else:
+            assert result.errors == [], "what certainly did not take place is tried again"
+        assert rows(db, "SELECT sum(v) FROM shop.main.a") == [(11,)]
+        assert db.verify() == []
+        db.sweep(long_after(db.settings))
+        assert (inside.files(), inside.pending()) == (inside.live(), set())
+
+
+@pytest.mark.parametrize("point", ["after_reserve", "before_commit", "after_commit"])
+def test_the_server_restarts_before_during_and_after_a_swap(
+    make_db: Callable[..., RuntimeDB],
+    make_source: Callable[..., SourceFile],
+    monkeypatch: pytest.MonkeyPatch,
+    point: str,
+) -> None:
+    source = make_source("shop", "CREATE TABLE a AS SELECT 1 AS v")
+    with postgres() as server:
+        url = server.catalog_url("postgres")
+        with RuntimeDB(Settings(home="calm", catalog_url=url)) as calm:
+            calm.connect("shop", source.url)
+        # The third commit of a refresh is its swap.
+        turn = 1 if point == "after_reserve" else 3
+        monkeypatch.setenv(failpoints.VARIABLE, f"{point}=delay@0:{turn}")
+        db = make_db(catalog_url=url, grace_period=0)
+        restarted = []
+
+        class Restarting(logging.Handler):
+            def emit(self, record: logging.LogRecord) -> None:
+                server.stop(at_once=True)
+                server.start()
+                restarted.append(record)
+
+        restarting = Restarting()
+        logging.getLogger(failpoints.__name__).addHandler(restarting)
+        try:
+            result = refresh_all(db)
+        finally:
+            logging.getLogger(failpoints.__name__).removeHandler(restarting)
+        assert len(restarted) == 1
+        if point == "before_commit":
+            assert "whose outcome is unknown" in result.errors[0]["error"]
+            refresh_all(db)
+        else:
+            assert result.errors == []
+        assert rows(db, "SELECT v FROM shop.main.a") == [(1,)]
+        db.sweep(long_after(db.settings))
+        inside = Inside.of(db)
+        assert (inside.files(), inside.pending(), db.verify()) == (inside.live(), set(), [])
+        db.close()
 
 
 def test_what_goes_wrong_names_the_catalog_without_its_password(postgres_server: Server) -> None:

@@ -1,0 +1,93 @@
+"""A TCP proxy before a server, which loses answers and stalls, as networks do."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+
+__all__ = ["Proxy", "proxy"]
+
+
+@dataclass
+class Proxy:
+    """A running proxy.
+
+    Attributes:
+        lose: in a connection in which, from now on, the first of these was said, the answer to the second is lost,
+            and with it the connection; once.
+        lost: how many answers were.
+        flowing: while it is not set, nothing goes through, in any direction.
+    """
+
+    port: int
+    lose: tuple[bytes, bytes] | None = None
+    lost: int = 0
+    flowing: threading.Event = field(default_factory=threading.Event)
+
+    def carry(self, client: socket.socket, server_port: int) -> None:
+        """Serve one client."""
+        with client, socket.create_connection(("127.0.0.1", server_port)) as server:
+            back = threading.Thread(target=self._answers, args=(server, client), daemon=True)
+            back.start()
+            self._questions(client, server)
+            for end in (client, server):
+                with suppress(OSError):
+                    end.shutdown(socket.SHUT_RDWR)
+            back.join()
+
+    def _questions(self, client: socket.socket, server: socket.socket) -> None:
+        said = b""
+        for chunk in _chunks(client):
+            said = said + chunk if self.lose else b""
+            self.flowing.wait()
+            if self.lose and self.lose[0] in said and self.lose[1] in chunk:
+                self._lose(client, chunk, server)
+                return
+            server.sendall(chunk)
+
+    def _lose(self, client: socket.socket, chunk: bytes, server: socket.socket) -> None:
+        """Have the server do it, and the client not hear of it."""
+        self.lose = None
+        client.shutdown(socket.SHUT_RDWR)
+        server.sendall(chunk)
+        # It has done it when it has closed its end, which it does when there is nothing more to come.
+        server.shutdown(socket.SHUT_WR)
+        self.lost += 1
+
+    def _answers(self, server: socket.socket, client: socket.socket) -> None:
+        for chunk in _chunks(server):
+            self.flowing.wait()
+            with suppress(OSError):
+                client.sendall(chunk)
+
+
+def _chunks(sender: socket.socket) -> Iterator[bytes]:
+    with suppress(OSError):
+        while chunk := sender.recv(1 << 16):
+            yield chunk
+
+
+@contextmanager
+def proxy(server_port: int) -> Iterator[Proxy]:
+    """Start one before the server at a port of this machine."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        running = Proxy(listener.getsockname()[1])
+        running.flowing.set()
+
+        def accept() -> None:
+            with suppress(OSError):
+                while True:
+                    client, _ = listener.accept()
+                    threading.Thread(target=running.carry, args=(client, server_port), daemon=True).start()
+
+        accepting = threading.Thread(target=accept, daemon=True)
+        accepting.start()
+        try:
+            yield running
+        finally:
+            running.flowing.set()
+            listener.shutdown(socket.SHUT_RDWR)
+            accepting.join()
