@@ -19,7 +19,7 @@ help:
 	@echo "make demo    a real database, connected, materialized by Dagster, queried"
 	@echo "make dev     the Dagster UI on port $(PORT), over the same instance"
 	@echo "make test    all tests"
-	@echo "make torture every fault, REPEAT=$(REPEAT) times on every catalog and storage (an hour; MINUTES=15 ends it sooner)"
+	@echo "make torture every fault REPEAT=$(REPEAT) times on every catalog and storage (hours; MINUTES=15 ends it sooner)"
 	@echo "make lint    ruff, mypy, import-linter"
 	@echo "make bench   speed against the sources' own clients (minutes)"
 

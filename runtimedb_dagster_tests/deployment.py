@@ -95,6 +95,10 @@ class Deployment:
 
     def materialize(self, connection: str, tags: dict[str, str]) -> dict[str, Any]:
         """Launch a run of a connection's asset, as the UI does, and wait for its end."""
+        return self.finished(self.launch(connection, tags))
+
+    def launch(self, connection: str, tags: dict[str, str]) -> str:
+        """Launch one; its id."""
         launched = self.ask(
             """mutation ($params: ExecutionParams!) { launchPipelineExecution(executionParams: $params) {
                 __typename ... on LaunchRunSuccess { run { runId } } ... on PythonError { message } } }""",
@@ -110,7 +114,12 @@ class Deployment:
             },
         )["launchPipelineExecution"]
         assert launched["__typename"] == "LaunchRunSuccess", launched
-        return self.finished(launched["run"]["runId"])
+        return str(launched["run"]["runId"])
+
+    def terminate(self, run_id: str) -> None:
+        """Terminate a run, as the UI does."""
+        query = "mutation ($id: String!) { terminateRun(runId: $id) { __typename } }"
+        assert self.ask(query, id=run_id)["terminateRun"]["__typename"] == "TerminateRunSuccess"
 
     def backfill(self, connection: str, keys: list[str]) -> None:
         """Materialize partitions as the UI's dialog does, and wait for the backfill's end."""

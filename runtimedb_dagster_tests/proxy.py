@@ -1,4 +1,4 @@
-"""A TCP proxy before a server, which loses answers and stalls, as networks do."""
+"""A TCP proxy before a server, which loses answers and cuts connections, as networks do."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 __all__ = ["Proxy", "proxy"]
 
@@ -19,13 +19,15 @@ class Proxy:
         lose: in a connection in which, from now on, the first of these was said, the answer to the second is lost,
             and with it the connection; once.
         lost: how many answers were.
-        flowing: while it is not set, nothing goes through, in any direction.
+        answered: how many bytes of answers went through.
+        allowed: after so many of them every connection is cut.
     """
 
     port: int
     lose: tuple[bytes, bytes] | None = None
     lost: int = 0
-    flowing: threading.Event = field(default_factory=threading.Event)
+    answered: int = 0
+    allowed: float = float("inf")
 
     def carry(self, client: socket.socket, server_port: int) -> None:
         """Serve one client."""
@@ -42,7 +44,6 @@ class Proxy:
         said = b""
         for chunk in _chunks(client):
             said = said + chunk if self.lose else b""
-            self.flowing.wait()
             if self.lose and self.lose[0] in said and self.lose[1] in chunk:
                 self._lose(client, chunk, server)
                 return
@@ -59,9 +60,12 @@ class Proxy:
 
     def _answers(self, server: socket.socket, client: socket.socket) -> None:
         for chunk in _chunks(server):
-            self.flowing.wait()
+            self.answered += len(chunk)
             with suppress(OSError):
-                client.sendall(chunk)
+                if self.answered > self.allowed:
+                    client.shutdown(socket.SHUT_RDWR)
+                else:
+                    client.sendall(chunk)
 
 
 def _chunks(sender: socket.socket) -> Iterator[bytes]:
@@ -75,7 +79,6 @@ def proxy(server_port: int) -> Iterator[Proxy]:
     """Start one before the server at a port of this machine."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         running = Proxy(listener.getsockname()[1])
-        running.flowing.set()
 
         def accept() -> None:
             with suppress(OSError):
@@ -88,6 +91,5 @@ def proxy(server_port: int) -> Iterator[Proxy]:
         try:
             yield running
         finally:
-            running.flowing.set()
             listener.shutdown(socket.SHUT_RDWR)
             accepting.join()

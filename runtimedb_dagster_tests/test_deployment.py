@@ -10,6 +10,7 @@ from typing import Any
 import duckdb
 import pytest
 
+from runtimedb_dagster_tests.core.support import ENDLESS
 from runtimedb_dagster_tests.deployment import (
     BIN,
     Deployment,
@@ -103,6 +104,27 @@ def test_a_partly_failing_range_materializes_the_siblings(deployment: Deployment
     assert {event["partition"] for event in run["assetMaterializations"]} == set(KEYS) - {"main.midnight"}
     assert deployment.partition_statuses("shop") == {"numMaterialized": 3, "numFailed": 1, "numPartitions": 4}
     assert rows(deployment, "SELECT count(*) AS n FROM shop.main.orders") == [{"n": 1000}]
+
+
+def test_a_run_that_is_terminated_leaves_the_old_version(deployment: Deployment) -> None:
+    path, storage = deployment.directory / "slow.duckdb", deployment.directory / ".runtimedb" / "storage"
+    change(path, "CREATE VIEW slow AS SELECT 1 AS i, 2 AS h")
+    connected = deployment.runtimedb("connect", "slow", f"duckdb://{path}", "--webserver", deployment.url)
+    assert connected.returncode == 0, connected.stderr
+    eventually(lambda: deployment.partitions("slow") == ["main.slow"])
+    partition = {"dagster/partition": "main.slow"}
+    assert deployment.materialize("slow", partition)["status"] == "SUCCESS"
+    change(path, f"DROP VIEW slow; CREATE VIEW slow AS {ENDLESS}")
+
+    run = deployment.launch("slow", partition)
+    eventually(lambda: any(file.stat().st_size for file in storage.rglob("*.partial")))
+    deployment.terminate(run)
+
+    assert deployment.finished(run)["status"] == "CANCELED"
+    assert rows(deployment, "SELECT * FROM slow.main.slow") == [{"i": 1, "h": 2}]
+    eventually(lambda: not list(storage.rglob("*.partial")))
+    assert deployment.runtimedb("verify").returncode == 0
+    assert deployment.runtimedb("remove", "slow", "--yes").returncode == 0
 
 
 def test_a_range_is_one_run(deployment: Deployment, shop: Path) -> None:

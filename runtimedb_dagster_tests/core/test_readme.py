@@ -13,6 +13,13 @@ TESTS = Path(__file__).parents[1]
 README = (TESTS.parent / "README.md").read_text(encoding="utf-8")
 
 
+def are_in(tests: list[str], files: set[str]) -> None:
+    """Each test is defined in one of the files."""
+    text = "".join((TESTS / file).read_text(encoding="utf-8") for file in files)
+    for test in tests:
+        assert f"def {test}(" in text, f"{test} is not in {files}"
+
+
 def test_each_test_that_it_names_is_in_the_file_that_it_names() -> None:
     table = README.partition("## Every entrance")[2].partition("\n## ")[0]
     named = 0
@@ -21,11 +28,19 @@ def test_each_test_that_it_names_is_in_the_file_that_it_names() -> None:
         default = set(re.findall(r"`([\w/]+\.py)`", entrance))
         for cell in cells:
             files = set(re.findall(r"\(`([\w/]+\.py)`\)", cell)) or default
-            text = "".join((TESTS / file).read_text(encoding="utf-8") for file in files | default)
-            for test in re.findall(r"`(test_\w+)`", cell):
-                named += 1
-                assert f"def {test}(" in text, f"{test} is not in {files}"
+            tests = re.findall(r"`(test_\w+)`", cell)
+            are_in(tests, files | default)
+            named += len(tests)
     assert named > 30
+
+
+def test_each_test_that_the_page_of_faults_names_is_in_the_file_that_it_names() -> None:
+    page = (TESTS.parent / "docs" / "faults.md").read_text(encoding="utf-8")
+    groups = re.findall(r"((?:`test_\w+`, )*`test_\w+`) \(`([\w/]+\.py)`\)", page)
+    for tests, file in groups:
+        are_in(re.findall(r"`(test_\w+)`", tests), {file})
+    named = sum(tests.count("`test_") for tests, _ in groups)
+    assert named == len(re.findall(r"`test_\w+`", page)) > 80, "each stands before the name of its file"
 
 
 @pytest.mark.parametrize("name", PAGES)

@@ -18,6 +18,7 @@ from runtimedb_dagster.errors import RefreshError, SourceError, SourceUnavailabl
 from runtimedb_dagster.model import Column
 from runtimedb_dagster.sources import open_source, postgresql
 from runtimedb_dagster_tests.core.support import await_that
+from runtimedb_dagster_tests.proxy import proxy
 from runtimedb_dagster_tests.servers import PASSWORD, Server, replica
 from runtimedb_dagster_tests.sources.support import PASSWORD_ENV, Remote
 from runtimedb_dagster_tests.tls import TLSFront, tls_front
@@ -417,6 +418,26 @@ def test_a_connection_lost_in_the_middle_leaves_the_old_version_and_nothing_else
     assert [path.name for path in (pg.db.settings.home / "storage").rglob("*.parquet*")] == [
         pg.version("endless").path.rpartition("/")[2]
     ]
+
+
+@pytest.mark.parametrize("part", [0.02, 0.5, 0.99])
+def test_a_connection_cut_at_any_row_leaves_the_old_version_and_nothing_else(pg: Remote, part: float) -> None:
+    pg.run("CREATE TABLE t AS SELECT i, md5(i::text) AS h FROM generate_series(1, 100000) AS s(i)")
+    with proxy(pg.server.port) as between:
+        url = pg.server.url(pg.database).replace(f":{pg.server.port}/", f":{between.port}/")
+        pg.db.connect(pg.name, url, password_env=PASSWORD_ENV)
+        before = between.answered
+        pg.refresh("t")
+        size = between.answered - before
+        assert size > 100_000 * 32
+        first = pg.version("t").path
+        pg.run("UPDATE t SET h = 'x' || h")
+        between.allowed = between.answered + part * size
+        with pytest.raises((RefreshError, SourceError), match="pg"):
+            pg.refresh("t")
+    assert pg.query("t", "count(*), max(h) < 'x'") == [(100_000, True)]
+    files = [path.name for path in (pg.db.settings.home / "storage").rglob("*.parquet*")]
+    assert files == [first.rpartition("/")[2]]
 
 
 def test_a_statement_timeout_is_said(pg: Remote) -> None:

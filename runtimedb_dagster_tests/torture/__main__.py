@@ -85,7 +85,9 @@ class Torture:
 
     def _drawn(self, case: Case) -> Case:
         """The case with delays, and moments to kill, that were drawn by lot."""
-        if case.seconds is not None and not case.swept:
+        if case.swept:
+            return case
+        if case.seconds is not None:
             case = replace(case, seconds=round(self.lots.uniform(0, 5 * case.seconds), 5))
         point, seconds = self.lots.choice(DELAYED), self.lots.uniform(0, LONGEST_DELAY_SECONDS)
         return replace(case, more=f"{point}=delay@{seconds:.4f}:{self.lots.choice((1, 2, 3))}")
