@@ -19,7 +19,7 @@ from runtimedb_dagster.storage.paths import is_safe
 __all__ = ["FileStorage"]
 
 PARTIAL = ".partial"
-ATTEMPTS = 3
+ATTEMPTS = 10
 
 
 class FileStorage:
@@ -49,11 +49,11 @@ class FileStorage:
         target = self._inside(path)
         for attempt in range(ATTEMPTS):
             with _named_errors(target, "written"):
-                self._make_directories(target.parent)
                 try:
+                    self._make_directories(target.parent)
                     os.close(os.open(_partial(target), os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
                 except FileNotFoundError:
-                    # A sweep found the directory empty and took it away.
+                    # A sweep found a directory empty and took it away.
                     if attempt == ATTEMPTS - 1:
                         raise
                 else:

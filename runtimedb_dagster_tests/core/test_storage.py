@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from runtimedb_dagster.errors import ConfigurationError, StorageError, UnsafePathError
-from runtimedb_dagster.storage import FileStorage, Storage, open_storage
+from runtimedb_dagster.storage import FileStorage, Storage, filesystem, open_storage
 
 PATH = "c1/main/orders/orders_v1.parquet"
 
@@ -251,3 +251,20 @@ def test_an_unknown_storage_is_refused(url: str, tmp_path: Path) -> None:
 def test_a_plain_or_encoded_path_is_a_storage_too(tmp_path: Path) -> None:
     plain, encoded = (open_storage(url, tmp_path) for url in (str(tmp_path / "a b"), f"file://{tmp_path}/a%20b"))
     assert plain.location(PATH) == encoded.location(PATH) == str(tmp_path / "a b" / PATH)
+
+
+def test_a_file_is_begun_while_sweeps_take_its_empty_directories_away(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fsync, sweeps = filesystem._fsync, iter(range(8))
+
+    def swept(path: Path) -> None:
+        """After a directory was made, which is when a sweep may find it empty."""
+        fsync(path)
+        if next(sweeps, None) is not None:
+            for emptied in ("c1/main/orders/gone.parquet", "c1/main/gone.parquet", "c1/gone.parquet"):
+                storage.delete(emptied)
+
+    monkeypatch.setattr(filesystem, "_fsync", swept)
+    assert storage.prepare(PATH).exists()
+    assert next(sweeps, None) is None
