@@ -74,7 +74,7 @@ def test_a_command_that_is_ended_leaves_the_old_version(
 
 
 @pytest.mark.parametrize("count", [2, 8, 32])
-def test_refreshes_of_one_table_at_once_leave_the_one_that_started_last(
+def test_refreshes_of_one_table_at_once_leave_one_version(
     make_db: Callable[..., RuntimeDB], make_source: Callable[..., SourceFile], count: int
 ) -> None:
     db = make_db(grace_period=0, parallel_refresh=64)
@@ -156,12 +156,20 @@ def test_purges_removals_and_discoveries_against_refreshes(
     ],
     ids=["scan", "self-join", "twice"],
 )
+@pytest.mark.parametrize("kept_in", ["files", "s3"])
 def test_a_slow_cursor_reads_its_version_to_the_end_while_others_replace_and_sweep_it(
-    db: RuntimeDB, make_source: Callable[..., SourceFile], query: str
+    make_db: Callable[..., RuntimeDB],
+    make_source: Callable[..., SourceFile],
+    request: pytest.FixtureRequest,
+    query: str,
+    kept_in: str,
 ) -> None:
+    place = {"storage_url": request.getfixturevalue("bucket").url()} if kept_in == "s3" else {}
+    db = make_db(grace_period=0, **place)
     source = make_source("shop", "CREATE TABLE orders AS SELECT range AS id FROM range(1_000_000)")
     db.connect("shop", source.url)
     refresh_one(db, "orders")
+    old = current(db, "orders").path
     with db.query() as reader:
         batches = iter(reader.sql(query).to_arrow_reader(10_000))
         read = next(batches).num_rows
@@ -169,10 +177,13 @@ def test_a_slow_cursor_reads_its_version_to_the_end_while_others_replace_and_swe
             source.run(f"INSERT INTO orders VALUES ({round_})")
             refresh_one(db, "orders")
             db.sweep()
+            assert old in db._storage.list()
             read += next(batches).num_rows
         read += sum(batch.num_rows for batch in batches)
+        assert reader.sql("SELECT count(*) FROM shop.main.orders").fetchall() == [(1_000_000,)]
     assert read == (2_000_000 if "UNION" in query else 1_000_000)
-    assert clean(db)
+    db.sweep(long_after(db.settings))
+    assert list(db._storage.list()) == [current(db, "orders").path]
 
 
 def test_a_sweep_whose_clock_is_an_hour_behind_deletes_later(db: RuntimeDB, shop: SourceFile, inside: Inside) -> None:
