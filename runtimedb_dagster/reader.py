@@ -19,6 +19,7 @@ from runtimedb_dagster.errors import LeaseExpiredError, QueryError, TableNotCach
 from runtimedb_dagster.heartbeat import renewed, utc_now
 from runtimedb_dagster.model import Connection, Lease, Table, TableRef, Version
 from runtimedb_dagster.sandbox import Parameters, Sandbox, tables_named
+from runtimedb_dagster.sql import fold
 from runtimedb_dagster.storage import Storage
 
 __all__ = ["Fetch", "Query", "open_query"]
@@ -140,7 +141,7 @@ class Query:
 
     def _refs(self, names: Iterable[tuple[str, str, str]]) -> set[TableRef]:
         refs = {self._ref(*name) for name in sorted(names)}
-        folded = {_fold(str(ref)) for ref in refs}
+        folded = {fold(str(ref)) for ref in refs}
         if len(folded) < len(refs):
             raise QueryError(
                 "The query names two tables whose names differ only by case, which DuckDB takes for one; "
@@ -166,7 +167,7 @@ class Query:
 
     def _connection(self, name: str, ref: TableRef) -> Connection:
         for connection in self._connections:
-            if _fold(connection.name) == _fold(name):
+            if fold(connection.name) == fold(name):
                 return connection
         raise TableNotFoundError(str(ref), _did_you_mean(name, [each.name for each in self._connections]))
 
@@ -183,15 +184,10 @@ class Query:
     def _alike(self, connection: Connection, ref: TableRef) -> Table:
         """The one table whose name is `ref`'s in any case."""
         tables = self._catalog.tables.list(connection)
-        alike = [table for table in tables if _fold(str(table.ref)) == _fold(str(ref))]
+        alike = [table for table in tables if fold(str(table.ref)) == fold(str(ref))]
         if len(alike) != 1:
             raise TableNotFoundError(str(ref), _did_you_mean(str(ref), [str(table.ref) for table in tables]))
         return alike[0]
-
-
-def _fold(name: str) -> str:
-    """A name as DuckDB and the catalog compare it: only ASCII letters have a case."""
-    return "".join(char.lower() if char.isascii() else char for char in name)
 
 
 def _refresh_command(ref: TableRef) -> str:

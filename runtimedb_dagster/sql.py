@@ -1,8 +1,8 @@
-"""Quoting for the SQL that is composed: the only two ways in which text enters a statement."""
+"""Quoting for the SQL that is composed, the only two ways in which text enters a statement; and how names compare."""
 
 from __future__ import annotations
 
-__all__ = ["create_secret", "identifier", "literal", "qualified"]
+__all__ = ["create_secret", "fold", "identifier", "literal", "qualified"]
 
 
 def identifier(name: str) -> str:
@@ -24,3 +24,8 @@ def create_secret(name: str, kind: str, **given: str | None) -> str:
     """The statement that makes a secret that ends with the process."""
     parameters = [f"{key} {literal(value)}" for key, value in given.items() if value is not None]
     return f"CREATE TEMPORARY SECRET {name} ({', '.join([f'TYPE {kind}', *parameters])})"
+
+
+def fold(name: str) -> str:
+    """A name as DuckDB and the catalog compare it: only ASCII letters have a case."""
+    return "".join(char.lower() if char.isascii() else char for char in name)

@@ -10,6 +10,7 @@ from typing import TypeVar
 
 import pytest
 
+from runtimedb_dagster_tests.core.places import make_template
 from runtimedb_dagster_tests.core.s3 import ENVIRONMENT, Bucket, ObjectStore, object_store_running
 from runtimedb_dagster_tests.deployment import Deployment, deployed
 from runtimedb_dagster_tests.servers import NotInstalledError, Server, mariadb, postgres, redis
@@ -29,6 +30,13 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]
 def postgres_server() -> Iterator[Server]:
     with postgres() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def catalog_server(postgres_server: Server) -> Server:
+    """The PostgreSQL server, with an empty catalog to copy."""
+    make_template(postgres_server)
+    return postgres_server
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,7 @@ from runtimedb_dagster.catalog import schema
 from runtimedb_dagster.catalog.database import Database, new_id, transition
 from runtimedb_dagster.catalog.versions import version_of
 from runtimedb_dagster.model import Lease, Version
+from runtimedb_dagster.sql import fold
 
 __all__ = ["LeaseCatalog"]
 
@@ -81,8 +82,8 @@ class LeaseCatalog:
             rows = tx.execute(
                 select(schema.versions.c.schema_name, schema.versions.c.table_name).where(
                     schema.versions.c.connection_id == connection_id,
-                    func.lower(schema.versions.c.schema_name) == func.lower(schema_name),
-                    func.lower(schema.versions.c.table_name) == func.lower(table_name),
+                    func.lower(schema.versions.c.schema_name) == fold(schema_name),
+                    func.lower(schema.versions.c.table_name) == fold(table_name),
                     *_in_snapshot(lease),
                 )
             )

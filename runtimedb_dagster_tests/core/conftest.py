@@ -12,7 +12,9 @@ import hypothesis
 import pytest
 
 from runtimedb_dagster import RuntimeDB, Settings
+from runtimedb_dagster_tests.core.places import TEMPLATE, a_database
 from runtimedb_dagster_tests.core.support import Inside, SourceFile
+from runtimedb_dagster_tests.servers import Server
 
 hypothesis.settings.register_profile("core", deadline=None, max_examples=200)
 hypothesis.settings.load_profile("core")
@@ -28,12 +30,27 @@ def _nothing_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
 
 
 @pytest.fixture
-def make_db(tmp_path: Path) -> Iterator[Callable[..., RuntimeDB]]:
-    """Open databases over the home of this test, closed in the end."""
+def place(request: pytest.FixtureRequest) -> Iterator[dict[str, Any]]:
+    """Settings of where this test keeps its catalog and its versions: at home, unless a mark of `places` says else."""
+    catalog, storage = getattr(request, "param", ("sqlite", "files"))
+    settings: dict[str, Any] = {}
+    with ExitStack() as stack:
+        if storage == "s3":
+            settings["storage_url"] = request.getfixturevalue("bucket").url()
+        if catalog == "postgresql":
+            server: Server = request.getfixturevalue("catalog_server")
+            settings["catalog_url"] = server.catalog_url(stack.enter_context(a_database(server, TEMPLATE)))
+        yield settings
+
+
+@pytest.fixture
+def make_db(tmp_path: Path, place: dict[str, Any]) -> Iterator[Callable[..., RuntimeDB]]:
+    """Open databases over the place of this test, closed in the end."""
     with ExitStack() as stack:
 
         def make(**settings: Any) -> RuntimeDB:
-            return stack.enter_context(RuntimeDB(Settings(**{"home": tmp_path / "home", "threads": 2, **settings})))
+            given = {"home": tmp_path / "home", "threads": 2, **place, **settings}
+            return stack.enter_context(RuntimeDB(Settings(**given)))
 
         yield make
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import boto3
 from botocore.config import Config
@@ -63,19 +63,39 @@ class Bucket:
         given = {"endpoint": endpoint or self.store.endpoint, "region": REGION, **options}
         return f"s3://{bucket}/{self.prefix}?{urlencode(given)}"
 
+    @classmethod
+    def at(cls, url: str) -> Bucket:
+        """The prefix of a storage URL."""
+        parts = urlsplit(url)
+        return cls(ObjectStore(dict(parse_qsl(parts.query))["endpoint"]), parts.path.strip("/"))
+
     def keys(self) -> set[str]:
         """What really lies under the prefix."""
-        answer = self.store.client().list_objects_v2(Bucket=BUCKET, Prefix=f"{self.prefix}/")
-        return {found["Key"].removeprefix(f"{self.prefix}/") for found in answer.get("Contents", [])}
+        pages = self.store.client().get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix=f"{self.prefix}/")
+        return {found["Key"].removeprefix(f"{self.prefix}/") for page in pages for found in page.get("Contents", [])}
 
     def uploads(self) -> set[str]:
         """The uploads under the prefix that are not finished."""
         answer = self.store.client().list_multipart_uploads(Bucket=BUCKET, Prefix=f"{self.prefix}/")
         return {found["Key"].removeprefix(f"{self.prefix}/") for found in answer.get("Uploads", [])}
 
+    def get(self, path: str) -> bytes:
+        """The content of an object."""
+        answer = self.store.client().get_object(Bucket=BUCKET, Key=f"{self.prefix}/{path}")
+        content: bytes = answer["Body"].read()
+        return content
+
     def put(self, path: str, content: bytes) -> None:
         """An object that RuntimeDB has not written."""
         self.store.client().put_object(Bucket=BUCKET, Key=f"{self.prefix}/{path}", Body=content)
+
+    def begin(self, path: str) -> None:
+        """An upload that RuntimeDB has not begun."""
+        self.store.client().create_multipart_upload(Bucket=BUCKET, Key=f"{self.prefix}/{path}")
+
+    def remove(self, path: str) -> None:
+        """Take an object away."""
+        self.store.client().delete_object(Bucket=BUCKET, Key=f"{self.prefix}/{path}")
 
 
 @contextmanager

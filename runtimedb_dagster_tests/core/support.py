@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -19,9 +20,11 @@ from runtimedb_dagster.catalog import Catalog, new_id, schema
 from runtimedb_dagster.heartbeat import utc_now
 from runtimedb_dagster.model import Column, DiscoveredTable, Reservation
 from runtimedb_dagster.request import ConnectionRefreshResult, DiscoveryResult, TableRefreshResult
-from runtimedb_dagster.storage import FileStorage, version_path
+from runtimedb_dagster.storage import FileStorage, Storage, version_path
+from runtimedb_dagster_tests.core.s3 import Bucket
 
 LEASE = timedelta(minutes=10)
+PARTIAL = ".partial"
 ENDLESS = "SELECT range AS i, hash(range) AS h FROM range(20000000000)"
 
 
@@ -46,21 +49,64 @@ class SourceFile:
 
 
 @dataclass(frozen=True)
+class Directory:
+    """The directory of a storage, and ways around RuntimeDB; `Bucket` is the same for an object store."""
+
+    root: Path
+
+    def keys(self) -> set[str]:
+        """What really lies in it, directories apart, as far as it is finished."""
+        files = {path.relative_to(self.root).as_posix() for path in self.root.rglob("*") if not path.is_dir()}
+        return {path for path in files if not path.endswith(PARTIAL)}
+
+    def uploads(self) -> set[str]:
+        """What is unfinished, by the name it would get."""
+        files = [path for path in self.root.rglob(f"*{PARTIAL}") if not path.is_dir()]
+        return {path.relative_to(self.root).as_posix().removesuffix(PARTIAL) for path in files}
+
+    def get(self, path: str) -> bytes:
+        """The content of a file."""
+        return (self.root / path).read_bytes()
+
+    def put(self, path: str, content: bytes) -> None:
+        """A file that RuntimeDB has not written."""
+        (self.root / path).parent.mkdir(parents=True, exist_ok=True)
+        (self.root / path).write_bytes(content)
+
+    def begin(self, path: str) -> None:
+        """A file that RuntimeDB has not written, unfinished."""
+        self.put(path + PARTIAL, b"")
+
+    def remove(self, path: str) -> None:
+        """Take a file away."""
+        (self.root / path).unlink()
+
+
+@dataclass(frozen=True)
 class Inside:
     """A RuntimeDB's catalog and storage."""
 
     catalog: Catalog
-    storage: FileStorage
+    storage: Storage
+    place: Directory | Bucket
 
     @classmethod
     def of(cls, db: RuntimeDB) -> Inside:
-        assert isinstance(db._storage, FileStorage)
-        return cls(db._catalog, db._storage)
+        storage = db._storage
+        url = db.settings.effective_storage_url
+        return cls(
+            db._catalog, storage, Directory(storage.root) if isinstance(storage, FileStorage) else Bucket.at(url)
+        )
+
+    @property
+    def root(self) -> Path:
+        """Where the files are, in a test of files alone."""
+        assert isinstance(self.place, Directory)
+        return self.place.root
 
     def files(self) -> set[str]:
-        """What really lies in the storage, directories apart."""
-        root = self.storage.root
-        return {path.relative_to(root).as_posix() for path in root.rglob("*") if not path.is_dir()}
+        """What really lies in the storage, finished or not."""
+        return self.place.keys() | self.place.uploads()
 
     def live(self) -> set[str]:
         """The paths that tables point at."""
@@ -164,6 +210,17 @@ def rows(db: RuntimeDB, query: str, **options: bool) -> list[tuple[Any, ...]]:
         return reader.execute(query).fetchall()
 
 
+def environment(db: RuntimeDB, **settings: object) -> dict[str, str]:
+    """The environment in which another process opens the same catalog and storage with `Settings()`."""
+    same = {
+        "home": db.settings.home,
+        "catalog_url": db.settings.effective_catalog_url,
+        "storage_url": db.settings.effective_storage_url,
+        "threads": 1,
+    }
+    return {**os.environ, **{f"RUNTIMEDB_{name.upper()}": str(value) for name, value in (same | settings).items()}}
+
+
 def long_after(settings: Settings) -> datetime:
     """A time at which every lease and grace period of now is over."""
     return utc_now() + settings.write_lease + settings.grace_period + settings.reader_lease + timedelta(hours=2)
@@ -189,9 +246,9 @@ def python(program: str, *arguments: object, env: Mapping[str, str] | None = Non
     )
 
 
-def output_of(program: str, *arguments: object, timeout: float = 60) -> str:
+def output_of(program: str, *arguments: object, timeout: float = 60, env: Mapping[str, str] | None = None) -> str:
     """What another Python process prints; it must succeed in time."""
-    process = python(program, *arguments)
+    process = python(program, *arguments, env=env)
     try:
         out, err = process.communicate(timeout=timeout)
     finally:

@@ -29,6 +29,7 @@ from runtimedb_dagster.errors import (
     TableNotFoundError,
 )
 from runtimedb_dagster.model import Column, DiscoveredTable, DiscoveryChanges, PendingDeletion, TableRef
+from runtimedb_dagster_tests.core.places import a_database
 from runtimedb_dagster_tests.core.support import (
     LEASE,
     discovered,
@@ -56,10 +57,8 @@ def url(request: pytest.FixtureRequest, file: Path) -> Iterator[str]:
         yield f"sqlite:///{file}"
         return
     server: Server = request.getfixturevalue("postgres_server")
-    database = f"catalog_{new_id()[:8]}"
-    server.run(None, f"CREATE DATABASE {database}")
-    yield server.catalog_url(database)
-    server.run(None, f"DROP DATABASE {database} WITH (FORCE)")
+    with a_database(server) as database:
+        yield server.catalog_url(database)
 
 
 @pytest.fixture

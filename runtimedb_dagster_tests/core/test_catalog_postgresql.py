@@ -14,12 +14,13 @@ import sqlalchemy
 from sqlalchemy import select
 
 from runtimedb_dagster import RefreshRequest, RuntimeDB, Settings, failpoints
-from runtimedb_dagster.catalog import Catalog, new_id, schema
+from runtimedb_dagster.catalog import Catalog, schema
 from runtimedb_dagster.catalog.database import next_sequence, transition
 from runtimedb_dagster.catalog.migrations import ADVISORY_LOCK
 from runtimedb_dagster.errors import CatalogError, CatalogUnavailableError, ConfigurationError, SupersededError
 from runtimedb_dagster.heartbeat import utc_now
 from runtimedb_dagster.request import ConnectionRefreshResult
+from runtimedb_dagster_tests.core.places import a_database
 from runtimedb_dagster_tests.core.support import (
     LEASE,
     Inside,
@@ -38,10 +39,8 @@ from runtimedb_dagster_tests.servers import PASSWORD, Server, postgres
 
 @pytest.fixture
 def database(postgres_server: Server) -> Iterator[str]:
-    name = f"catalog_{new_id()[:8]}"
-    postgres_server.run(None, f"CREATE DATABASE {name}")
-    yield name
-    postgres_server.run(None, f"DROP DATABASE {name} WITH (FORCE)")
+    with a_database(postgres_server) as name:
+        yield name
 
 
 @pytest.fixture
@@ -64,26 +63,6 @@ def make_pg_db(postgres_server: Server, database: str, tmp_path: Path) -> Iterat
     yield make
     for each in opened:
         each.close()
-
-
-def test_the_whole_way_over_a_catalog_in_postgresql(
-    make_pg_db: Callable[[], RuntimeDB], make_source: Callable[..., SourceFile]
-) -> None:
-    db, other = make_pg_db(), make_pg_db()
-    source = make_source("shop", "CREATE TABLE a AS SELECT 1 AS v", 'CREATE TABLE "É" AS SELECT 2 AS v')
-    db.connect("shop", source.url)
-    assert refresh_all(db).tables_refreshed == 2
-    source.run("INSERT INTO a VALUES (10)")
-    assert refresh_all(other).errors == []
-    assert rows(db, "SELECT sum(v) FROM shop.main.a") == [(11,)]
-    assert rows(other, 'SELECT v FROM shop.main."É"') == [(2,)]
-    assert db.sweep(long_after(db.settings)).files_deleted == 1
-    assert db.verify() == []
-    inside = Inside.of(db)
-    assert inside.files() == inside.live()
-    other.remove("shop")
-    db.sweep(long_after(db.settings))
-    assert inside.files() == set()
 
 
 def test_many_refreshes_of_one_table_at_once_leave_one_version(

@@ -191,7 +191,7 @@ def test_sweeping_and_verifying(db: RuntimeDB, shop: SourceFile, inside: Inside,
     assert run("sweep", "--json").json == {"files_deleted": 1, "files_failed": 0}
     assert old not in inside.files()
 
-    (inside.storage.root / "orphan").write_text("")
+    inside.place.put("orphan", b"")
     found = run("verify", "--json")
     assert found.status == 1
     assert [(each["invariant"], each["subject"]) for each in found.json] == [("I2", "orphan")]

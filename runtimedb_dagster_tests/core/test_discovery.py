@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import duckdb
 
-from runtimedb_dagster import RuntimeDB, Settings
-from runtimedb_dagster.catalog import Catalog
+from runtimedb_dagster import RuntimeDB
 from runtimedb_dagster.discovery import Discoverer
 from runtimedb_dagster.model import DiscoveredTable
 from runtimedb_dagster.sources import SourceUrl
 from runtimedb_dagster.sources.adapter import AttachedSource
 from runtimedb_dagster.sources.duckdb_file import DuckDBFile, NoOptions
 from runtimedb_dagster.sources.shape import Shape
+from runtimedb_dagster_tests.core.places import every_catalog
+from runtimedb_dagster_tests.core.support import Inside, SourceFile
 
 
 class Slow(AttachedSource):
@@ -30,16 +32,15 @@ class Slow(AttachedSource):
         return listed
 
 
-def test_a_discovery_that_is_overtaken_removes_nothing(tmp_path: Path) -> None:
-    path, settings = tmp_path / "shop.duckdb", Settings(home=tmp_path / "home")
-    duckdb.connect(str(path)).execute("CREATE TABLE a AS SELECT 1 AS x; CREATE TABLE b AS SELECT 1 AS x").close()
-    catalog = Catalog(settings.effective_catalog_url)
-    with RuntimeDB(settings) as db:
-        shop = db.connect("shop", f"duckdb://{path}")
-        dialect = DuckDBFile(SourceUrl.parse(shop.url), NoOptions(), None)
-        slow = Slow(shop, dialect, Shape(), {}, str)
-        slow.overtaking, slow.path = db, path
-        changes = Discoverer(catalog, settings).discover(shop, slow)
-        assert changes.removed == ()
-        assert {table.table_name for table in db.tables("shop")} == {"a", "b", "newer"}
-    catalog.close()
+@every_catalog
+def test_a_discovery_that_is_overtaken_removes_nothing(
+    db: RuntimeDB, inside: Inside, make_source: Callable[..., SourceFile]
+) -> None:
+    source = make_source("shop", "CREATE TABLE a AS SELECT 1 AS x", "CREATE TABLE b AS SELECT 1 AS x")
+    shop = db.connect("shop", source.url)
+    dialect = DuckDBFile(SourceUrl.parse(shop.url), NoOptions(), None)
+    slow = Slow(shop, dialect, Shape(), {}, str)
+    slow.overtaking, slow.path = db, source.path
+    changes = Discoverer(inside.catalog, db.settings).discover(shop, slow)
+    assert changes.removed == ()
+    assert {table.table_name for table in db.tables("shop")} == {"a", "b", "newer"}

@@ -23,12 +23,14 @@ from runtimedb_dagster.errors import (
 from runtimedb_dagster.heartbeat import utc_now
 from runtimedb_dagster.model import Column
 from runtimedb_dagster.reader import Query
+from runtimedb_dagster_tests.core.places import every_catalog, every_storage, everywhere
 from runtimedb_dagster_tests.core.support import (
     Inside,
     SourceFile,
     await_that,
     current,
     discovered,
+    environment,
     long_after,
     python,
     refresh_all,
@@ -61,6 +63,7 @@ def answer(query: Query, statement: str, params: Any = None) -> list[tuple[Any, 
 # The snapshot
 
 
+@everywhere
 def test_a_snapshot_stays_the_same_across_swaps(db: RuntimeDB, cached: SourceFile) -> None:
     with db.query() as query:
         # Neither table is named before it is replaced.
@@ -71,6 +74,7 @@ def test_a_snapshot_stays_the_same_across_swaps(db: RuntimeDB, cached: SourceFil
     assert rows(db, COUNT) == [(102,)]
 
 
+@everywhere
 def test_a_sweep_keeps_the_files_of_an_open_query_and_takes_them_afterwards(
     db: RuntimeDB, cached: SourceFile, inside: Inside
 ) -> None:
@@ -84,6 +88,7 @@ def test_a_sweep_keeps_the_files_of_an_open_query_and_takes_them_afterwards(
     assert inside.files() == inside.live()
 
 
+@everywhere
 def test_a_version_replaced_before_the_query_began_is_not_held(db: RuntimeDB, cached: SourceFile) -> None:
     more_orders(db, cached)
     with db.query() as query:
@@ -91,6 +96,7 @@ def test_a_version_replaced_before_the_query_began_is_not_held(db: RuntimeDB, ca
         assert answer(query, COUNT) == [(101,)]
 
 
+@everywhere
 def test_a_table_removed_meanwhile_can_still_be_read(db: RuntimeDB, cached: SourceFile) -> None:
     with db.query() as query:
         db.remove("shop")
@@ -100,6 +106,7 @@ def test_a_table_removed_meanwhile_can_still_be_read(db: RuntimeDB, cached: Sour
     assert db.sweep().files_deleted == 2
 
 
+@every_storage
 def test_one_block_answers_many_statements(db: RuntimeDB, cached: SourceFile) -> None:
     with db.query() as query:
         first = query.sql("SELECT max(id) AS last FROM shop.main.orders")
@@ -107,6 +114,7 @@ def test_one_block_answers_many_statements(db: RuntimeDB, cached: SourceFile) ->
         assert first.fetchall() == cached.run("SELECT max(id) FROM orders")
 
 
+@every_storage
 @pytest.mark.usefixtures("cached")
 def test_two_connections_can_be_joined(db: RuntimeDB, make_source: Callable[..., SourceFile]) -> None:
     db.connect("crm", make_source("crm", "CREATE TABLE people AS SELECT 3 AS id, 'Ada' AS name").url)
@@ -115,6 +123,7 @@ def test_two_connections_can_be_joined(db: RuntimeDB, make_source: Callable[...,
     assert [(name, float(amount)) for name, amount in rows(db, joined)] == [("Ada", 4.5)]
 
 
+@every_storage
 def test_columns_are_those_of_the_source(db: RuntimeDB, cached: SourceFile) -> None:
     cached.run('CREATE TABLE odd ("a b" INTEGER, "ü.""x" INTEGER)', "INSERT INTO odd VALUES (1, 2)")
     db.discover("shop")
@@ -126,12 +135,14 @@ def test_columns_are_those_of_the_source(db: RuntimeDB, cached: SourceFile) -> N
 # Names
 
 
+@every_catalog
 @pytest.mark.usefixtures("cached")
 @pytest.mark.parametrize("name", ["shop.main.orders", "SHOP.Main.ORDERS", '"shop"."MAIN"."Orders"'])
 def test_names_match_in_any_case(db: RuntimeDB, name: str) -> None:
     assert rows(db, f"SELECT count(*) FROM {name}") == [(100,)]
 
 
+@every_catalog
 def test_case_is_folded_as_duckdb_folds_it(db: RuntimeDB, make_source: Callable[..., SourceFile]) -> None:
     source = make_source("fr", 'CREATE TABLE "Été" AS SELECT 7 AS i')
     db.connect("fr", source.url)
@@ -153,6 +164,7 @@ def twins(db: RuntimeDB, make_source: Callable[..., SourceFile], inside: Inside)
     inside.publish(the_table(db, "twin", "pg"), "SELECT 'lower' AS which")
 
 
+@every_catalog
 @pytest.mark.usefixtures("twins")
 def test_of_names_that_differ_by_case_the_exact_one_is_read(db: RuntimeDB) -> None:
     with db.query() as query:
@@ -161,6 +173,7 @@ def test_of_names_that_differ_by_case_the_exact_one_is_read(db: RuntimeDB) -> No
         assert answer(query, "FROM pg.main.twin") == [("lower",)]
 
 
+@every_catalog
 @pytest.mark.usefixtures("twins")
 def test_a_name_that_could_be_two_tables_is_refused(db: RuntimeDB) -> None:
     with pytest.raises(QueryError, match=r"pg\.main\.TWIN matches 2 tables; quote it to the letter"):
@@ -181,6 +194,7 @@ def test_a_table_without_a_version_is_named_with_the_command_that_makes_one(db: 
     assert "partition 'main.orders'" in str(caught.value)
 
 
+@everywhere
 @pytest.mark.usefixtures("shop")
 def test_a_missing_version_can_be_fetched(db: RuntimeDB) -> None:
     assert rows(db, "SELECT count(*) FROM shop.main.ORDERS", fetch_missing=True) == [(100,)]
@@ -188,6 +202,7 @@ def test_a_missing_version_can_be_fetched(db: RuntimeDB) -> None:
     assert not the_table(db, "customers").cached
 
 
+@every_catalog
 @pytest.mark.usefixtures("cached")
 @pytest.mark.parametrize(
     ("name", "meant"),
@@ -441,6 +456,7 @@ def _pretend_to_be_cached(inside: Inside) -> None:
 # The lease
 
 
+@every_catalog
 def test_a_lease_is_renewed_for_as_long_as_the_block_runs(
     make_db: Callable[..., RuntimeDB], make_source: Callable[..., SourceFile]
 ) -> None:
@@ -457,6 +473,7 @@ def test_a_lease_is_renewed_for_as_long_as_the_block_runs(
     assert db.sweep().files_deleted == 1
 
 
+@every_catalog
 @pytest.mark.usefixtures("cached")
 def test_a_lease_that_expired_ends_the_reader(make_db: Callable[..., RuntimeDB]) -> None:
     db = make_db(grace_period=0, reader_lease=0.3)
@@ -475,6 +492,7 @@ def test_a_lease_that_expired_ends_the_reader(make_db: Callable[..., RuntimeDB])
         await_that(refused, "the reader to notice")
 
 
+@every_catalog
 @pytest.mark.usefixtures("cached")
 def test_a_statement_after_the_lease_is_refused_before_its_heartbeat_notices(db: RuntimeDB, inside: Inside) -> None:
     leases = inside.catalog.leases
@@ -486,9 +504,9 @@ def test_a_statement_after_the_lease_is_refused_before_its_heartbeat_notices(db:
 
 SUSPENDED = """if True:
     import sys
-    from runtimedb_dagster import RuntimeDB, Settings
+    from runtimedb_dagster import RuntimeDB
     from runtimedb_dagster.errors import LeaseExpiredError
-    with RuntimeDB(Settings(home=sys.argv[1], reader_lease=1)) as db, db.query() as query:
+    with RuntimeDB() as db, db.query() as query:
         query.execute("SELECT 1 FROM shop.main.orders").fetchall()
         print("ready", flush=True)
         sys.stdin.readline()
@@ -503,10 +521,11 @@ SUSPENDED = """if True:
 """
 
 
+@everywhere
 def test_a_reader_that_was_suspended_for_longer_than_its_lease_is_told(
     db: RuntimeDB, cached: SourceFile, inside: Inside
 ) -> None:
-    process = python(SUSPENDED, db.settings.home)
+    process = python(SUSPENDED, env=environment(db, reader_lease=1))
     assert process.stdin
     assert process.stdout
     try:

@@ -25,12 +25,14 @@ from runtimedb_dagster.heartbeat import utc_now
 from runtimedb_dagster.model import Column
 from runtimedb_dagster.refresh import RefreshProgress, schema_changes
 from runtimedb_dagster.request import ConnectionRefreshResult, DiscoveryResult
+from runtimedb_dagster_tests.core.places import everywhere
 from runtimedb_dagster_tests.core.support import (
     ENDLESS,
     Inside,
     SourceFile,
     await_that,
     current,
+    environment,
     long_after,
     output_of,
     python,
@@ -89,6 +91,7 @@ def test_a_connection_alone_discovers_it(db: RuntimeDB, shop: SourceFile) -> Non
     assert [table.table_name for table in db.tables("shop")] == ["a", "b", "orders"]
 
 
+@everywhere
 def test_a_table_gets_a_version(db: RuntimeDB, shop: SourceFile) -> None:
     result = refresh_one(db, "orders")
 
@@ -98,6 +101,7 @@ def test_a_table_gets_a_version(db: RuntimeDB, shop: SourceFile) -> None:
     assert not the_table(db, "customers").cached
 
 
+@everywhere
 def test_a_connection_with_data_refreshes_all_its_tables(db: RuntimeDB, shop: SourceFile) -> None:
     result = refresh_all(db)
 
@@ -106,6 +110,7 @@ def test_a_connection_with_data_refreshes_all_its_tables(db: RuntimeDB, shop: So
     assert rows(db, "SELECT count(*) FROM shop.main.customers") == shop.run("SELECT count(*) FROM customers")
 
 
+@everywhere
 def test_only_cached_leaves_out_tables_without_a_version(db: RuntimeDB, shop: SourceFile) -> None:
     refresh_one(db, "orders")
     shop.run("INSERT INTO orders VALUES (1000, 1)")
@@ -169,6 +174,7 @@ def test_a_meaningless_request_does_nothing(db: RuntimeDB, inside: Inside) -> No
 # Versions
 
 
+@everywhere
 @pytest.mark.usefixtures("shop")
 def test_unchanged_content_keeps_the_version(db: RuntimeDB, inside: Inside) -> None:
     refresh_one(db, "orders")
@@ -221,6 +227,7 @@ def test_changed_content_is_swapped_in_and_the_old_file_swept(
     assert inside.files() == inside.live() == {new.path}
 
 
+@everywhere
 def test_a_replaced_file_stays_for_the_grace_period(
     make_db: Callable[..., RuntimeDB], make_source: Callable[..., SourceFile]
 ) -> None:
@@ -235,6 +242,7 @@ def test_a_replaced_file_stays_for_the_grace_period(
     assert db.sweep(utc_now() + timedelta(seconds=61)).files_deleted == 1
 
 
+@everywhere
 def test_an_empty_table_has_its_columns(db: RuntimeDB, make_source: Callable[..., SourceFile]) -> None:
     db.connect("shop", make_source("shop", "CREATE TABLE empty (i INTEGER NOT NULL, t VARCHAR)").url)
 
@@ -279,6 +287,7 @@ def test_progress_ends_with_every_table_done(db: RuntimeDB) -> None:
 # Failures
 
 
+@everywhere
 def test_one_table_that_fails_stops_no_other_and_its_old_version_serves(
     db: RuntimeDB, shop: SourceFile, inside: Inside
 ) -> None:
@@ -302,6 +311,7 @@ def test_one_table_that_fails_stops_no_other_and_its_old_version_serves(
     assert inside.pending() == set()
 
 
+@everywhere
 def test_a_table_dropped_since_its_discovery_fails_with_what_to_do(db: RuntimeDB, shop: SourceFile) -> None:
     refresh_all(db)
     shop.run("DROP TABLE orders")
@@ -427,6 +437,7 @@ def test_a_refresh_that_slept_for_long_asks_whether_it_was_swept_before_it_reads
 # At once
 
 
+@everywhere
 def test_eight_refreshes_of_one_table_at_once_leave_one_version(
     db: RuntimeDB, shop: SourceFile, inside: Inside
 ) -> None:
@@ -451,6 +462,7 @@ def test_eight_refreshes_of_one_table_at_once_leave_one_version(
     assert inside.files() == inside.live()
 
 
+@everywhere
 def test_a_first_version_made_eight_times_at_once_is_one(db: RuntimeDB, shop: SourceFile, inside: Inside) -> None:
     with ThreadPoolExecutor(8) as pool:
         futures = [pool.submit(refresh_one, db, "orders") for _ in range(8)]
@@ -465,27 +477,29 @@ def test_a_first_version_made_eight_times_at_once_is_one(db: RuntimeDB, shop: So
     assert db.verify() == []
 
 
+def being_written(home: Path) -> list[Path]:
+    """The files under a home that hold a part of a version: where they get their name, or before they are uploaded."""
+    local = [*home.rglob("*.parquet.partial"), *(home / "staging").rglob("*.parquet")]
+    return [path for path in local if path.stat().st_size > 0]
+
+
 REFRESH_IN_ANOTHER_PROCESS = """if True:
-    import sys
-    from runtimedb_dagster import RefreshRequest, RuntimeDB, Settings
-    with RuntimeDB(Settings(home=sys.argv[1], threads=1)) as db:
+    from runtimedb_dagster import RefreshRequest, RuntimeDB
+    with RuntimeDB() as db:
         db.refresh(RefreshRequest("shop", "main", "endless", data=True))
 """
 
 
+@everywhere
 def test_a_killed_refresh_leaves_nothing_after_a_sweep_past_the_write_lease(
     db: RuntimeDB, shop: SourceFile, inside: Inside
 ) -> None:
     shop.run(f"CREATE VIEW endless AS {ENDLESS}")
     rediscover(db)
     refresh_one(db, "orders")
-    process = python(REFRESH_IN_ANOTHER_PROCESS, db.settings.home)
+    process = python(REFRESH_IN_ANOTHER_PROCESS, env=environment(db))
     try:
-        partial = inside.storage.root
-        await_that(
-            lambda: any(path.stat().st_size > 0 for path in partial.rglob("*.partial")),
-            "the first bytes of a file",
-        )
+        await_that(lambda: being_written(db.settings.home), "the first bytes of a file")
     finally:
         process.kill()
         process.communicate()
@@ -496,28 +510,27 @@ def test_a_killed_refresh_leaves_nothing_after_a_sweep_past_the_write_lease(
     assert len(inside.files()) == 2
     assert db.sweep(long_after(db.settings)).files_deleted == 1
     assert inside.files() == inside.live() == {current(db, "orders").path}
-    assert list(inside.storage.root.rglob("endless")) == []
+    assert being_written(db.settings.home) == []
     assert rows(db, "SELECT count(*) FROM shop.main.orders") == [(100,)]
 
 
+@everywhere
 def test_ending_the_iteration_early_interrupts_the_readings(db: RuntimeDB, shop: SourceFile, inside: Inside) -> None:
     shop.run(f"CREATE VIEW endless AS {ENDLESS}")
     rediscover(db)
     stopped = """if True:
-        import sys
-        from pathlib import Path
-        from runtimedb_dagster import RuntimeDB, Settings
-        with RuntimeDB(Settings(home=sys.argv[1], threads=1, parallel_refresh=2)) as db:
+        from runtimedb_dagster import RuntimeDB
+        from runtimedb_dagster_tests.core.test_refresh import being_written
+        with RuntimeDB() as db:
             tables = [table for table in db.tables("shop") if table.table_name in ("endless", "orders")]
             outcomes = db.refresh_tables("shop", tables)
             print(next(outcomes).ref)
-            storage = Path(sys.argv[1]) / "storage"
-            while not any(path.stat().st_size > 0 for path in storage.rglob("*.partial")):
+            while not being_written(db.settings.home):
                 pass
             outcomes.close()
     """
 
-    assert output_of(stopped, db.settings.home, timeout=20) == "shop.main.orders\n"
+    assert output_of(stopped, timeout=40, env=environment(db, parallel_refresh=2)) == "shop.main.orders\n"
 
     assert inside.files() == inside.live() == {current(db, "orders").path}
     assert inside.pending() == set()

@@ -1,4 +1,4 @@
-"""What every storage does alike: one contract, over files and over a real object store."""
+"""What every storage does alike: one contract, over files and over two object stores that are not alike."""
 
 from __future__ import annotations
 
@@ -11,19 +11,28 @@ import pytest
 from runtimedb_dagster.errors import StorageError, UnsafePathError
 from runtimedb_dagster.parquet import count_rows
 from runtimedb_dagster.storage import Storage, open_storage
-from runtimedb_dagster_tests.core.s3 import Bucket
+from runtimedb_dagster_tests.core.moto import moto_running
+from runtimedb_dagster_tests.core.s3 import Bucket, ObjectStore
 from runtimedb_dagster_tests.core.test_storage import PATH, UNSAFE
 
 OTHER = "c1/main/orders~0a/orders~0a_v2.parquet"
 Open = Callable[[], Storage]
 
 
-@pytest.fixture(params=["files", "s3"])
+@pytest.fixture(scope="module")
+def moto() -> Iterator[ObjectStore]:
+    with moto_running() as running:
+        yield running
+
+
+@pytest.fixture(params=["files", "s3", "moto"])
 def reopen(request: pytest.FixtureRequest, tmp_path: Path) -> Open:
     """Open the storage of this test, as another process would."""
     if request.param == "files":
         return lambda: open_storage(f"file://{tmp_path}/storage", tmp_path / "staging")
     bucket: Bucket = request.getfixturevalue("bucket")
+    if request.param == "moto":
+        bucket = Bucket(request.getfixturevalue("moto"), bucket.prefix)
     return lambda: open_storage(bucket.url(), tmp_path / "staging")
 
 

@@ -12,6 +12,7 @@ import pytest
 from runtimedb_dagster import RuntimeDB
 from runtimedb_dagster.heartbeat import utc_now
 from runtimedb_dagster.request import SweepResult
+from runtimedb_dagster_tests.core.places import everywhere
 from runtimedb_dagster_tests.core.support import Inside, SourceFile, current, refresh_all, refresh_one, rows
 
 
@@ -27,25 +28,30 @@ def pending_attempts(db: RuntimeDB) -> dict[str, int]:
     return {deletion.path: deletion.attempts for deletion in db.pending_deletions()}
 
 
-@pytest.mark.parametrize(
-    "path", ["/etc/x", "{precious}", "../precious.parquet", "..", "a/../../x", "a//b", "*", "", "a/*"]
-)
+CRAFTED = [
+    "/etc/x", "{precious}", "../precious.parquet", "..", ".", "a/../../x", "a//b", "*", "", "a/*", "file:///etc/x",
+    "file://{precious}", "s3://plain/x", "a/b\\c", "a\n", "{root}", "{root}/x",
+]  # fmt: skip
+
+
+@everywhere
 @pytest.mark.usefixtures("shop")
-def test_a_crafted_path_is_refused_reported_and_kept(db: RuntimeDB, inside: Inside, precious: Path, path: str) -> None:
+def test_crafted_paths_are_refused_reported_and_kept(db: RuntimeDB, inside: Inside, precious: Path) -> None:
     refresh_all(db)
     files, now = inside.files(), utc_now()
-    crafted = path.format(precious=precious)
-    inside.schedule(crafted, now)
+    crafted = {path.format(precious=precious, root=inside.storage.location("x").removesuffix("/x")) for path in CRAFTED}
+    for path in crafted:
+        inside.schedule(path, now)
 
     result = db.sweep(now)
 
-    assert (result.files_deleted, result.files_failed) == (0, 1)
-    assert result.errors[0]["path"] == crafted
-    assert "not touched" in result.errors[0]["error"]
-    (deletion,) = db.pending_deletions()
-    assert (deletion.path, deletion.attempts) == (crafted, 1)
-    assert deletion.delete_after > now
-    assert deletion.last_error == result.errors[0]["error"]
+    assert (result.files_deleted, result.files_failed) == (0, len(crafted))
+    assert {error["path"] for error in result.errors if "not touched" in error["error"]} == crafted
+    errors = {error["path"]: error["error"] for error in result.errors}
+    assert {each.path: (each.attempts, each.last_error) for each in db.pending_deletions()} == {
+        path: (1, errors[path]) for path in crafted
+    }
+    assert all(each.delete_after > now for each in db.pending_deletions())
     assert precious.read_text() == "precious"
     assert inside.files() == files
 
@@ -54,7 +60,7 @@ def test_a_crafted_path_is_refused_reported_and_kept(db: RuntimeDB, inside: Insi
 def test_a_symlink_is_refused_and_its_target_is_untouched(
     db: RuntimeDB, inside: Inside, precious: Path, linked: str
 ) -> None:
-    root = inside.storage.root
+    root = inside.root
     root.mkdir(parents=True, exist_ok=True)
     link = root / ("link" if linked == "directory" else "link.parquet")
     link.symlink_to(precious.parent if linked == "directory" else precious)
@@ -68,6 +74,7 @@ def test_a_symlink_is_refused_and_its_target_is_untouched(
     assert pending_attempts(db) == {path: 1}
 
 
+@everywhere
 @pytest.mark.usefixtures("shop")
 def test_the_file_of_a_current_version_is_refused(db: RuntimeDB, inside: Inside) -> None:
     refresh_one(db, "orders")
@@ -98,6 +105,7 @@ def test_a_failed_deletion_backs_off_is_retried_for_ever_and_never_dropped(db: R
     assert pending_attempts(db) == {"/etc/x": 15}
 
 
+@everywhere
 def test_a_failure_stops_no_other_deletion(db: RuntimeDB, inside: Inside) -> None:
     now = utc_now()
     inside.schedule("/etc/x", now - timedelta(hours=1))
@@ -110,20 +118,22 @@ def test_a_failure_stops_no_other_deletion(db: RuntimeDB, inside: Inside) -> Non
 
 def test_a_deletion_that_can_be_done_again_is_done(db: RuntimeDB, inside: Inside) -> None:
     now, path = utc_now(), "c/s/t/t_v1.parquet"
-    (inside.storage.root / path).mkdir(parents=True)
+    (inside.root / path).mkdir(parents=True)
     inside.schedule(path, now)
     assert db.sweep(now).files_failed == 1
-    (inside.storage.root / path).rmdir()
+    (inside.root / path).rmdir()
     assert db.sweep(now + timedelta(minutes=1)).files_deleted == 1
     assert db.pending_deletions() == []
 
 
+@everywhere
 def test_a_file_that_is_already_gone_is_done(db: RuntimeDB, inside: Inside) -> None:
     inside.schedule("c/s/t/t_v1.parquet", utc_now())
     assert db.sweep().files_deleted == 1
     assert db.pending_deletions() == []
 
 
+@everywhere
 def test_what_is_not_due_stays(db: RuntimeDB, inside: Inside) -> None:
     inside.storage.prepare("c/s/t/t_v1.parquet")
     due = utc_now() + timedelta(hours=1)
@@ -134,6 +144,7 @@ def test_what_is_not_due_stays(db: RuntimeDB, inside: Inside) -> None:
     assert db.sweep(due).files_deleted == 1
 
 
+@everywhere
 def test_many_sweeps_at_once_delete_each_file_once(db: RuntimeDB, inside: Inside) -> None:
     now = utc_now()
     for number in range(60):
@@ -150,6 +161,7 @@ def test_many_sweeps_at_once_delete_each_file_once(db: RuntimeDB, inside: Inside
     assert db.pending_deletions() == []
 
 
+@everywhere
 def test_purge_and_remove_leave_the_files_to_the_sweep(
     db: RuntimeDB, shop: SourceFile, inside: Inside, make_db: Callable[..., RuntimeDB]
 ) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from runtimedb_dagster import RuntimeDB
 from runtimedb_dagster.heartbeat import utc_now
+from runtimedb_dagster_tests.core.places import every_storage, everywhere
 from runtimedb_dagster_tests.core.support import (
     Inside,
     SourceFile,
@@ -23,17 +24,18 @@ from runtimedb_dagster_tests.core.support import (
 
 
 @pytest.fixture
-def orders(db: RuntimeDB, shop: SourceFile, inside: Inside) -> Path:
-    """The file of the version of `orders`."""
+def orders(db: RuntimeDB, shop: SourceFile) -> str:
+    """The path of the version of `orders`."""
     assert shop.path.exists()
     refresh_all(db)
-    return Path(inside.storage.location(current(db, "orders").path))
+    return current(db, "orders").path
 
 
 def findings(db: RuntimeDB) -> list[tuple[str, str]]:
     return [(finding.invariant, finding.subject) for finding in db.verify()]
 
 
+@everywhere
 @pytest.mark.usefixtures("orders")
 def test_a_healthy_system_has_no_findings(db: RuntimeDB, shop: SourceFile) -> None:
     assert db.verify() == []
@@ -47,57 +49,67 @@ def test_an_empty_system_has_no_findings(db: RuntimeDB) -> None:
     assert db.verify() == []
 
 
+@every_storage
 @pytest.mark.parametrize("damage", ["truncated", "emptied", "gone", "junk"])
-def test_a_version_that_can_not_be_read_is_found(db: RuntimeDB, orders: Path, damage: str) -> None:
-    content = orders.read_bytes()
+def test_a_version_that_can_not_be_read_is_found(db: RuntimeDB, inside: Inside, orders: str, damage: str) -> None:
+    content = inside.place.get(orders)
     if damage == "gone":
-        orders.unlink()
+        inside.place.remove(orders)
     else:
-        orders.write_bytes({"truncated": content[:-10], "emptied": b"", "junk": b"x" * len(content)}[damage])
+        inside.place.put(orders, {"truncated": content[:-10], "emptied": b"", "junk": b"x" * len(content)}[damage])
     assert findings(db) == [("I1", "shop.main.orders")]
 
 
-def test_a_version_with_another_number_of_rows_is_found(db: RuntimeDB, orders: Path) -> None:
-    orders.unlink()
-    with duckdb.connect() as duck:
-        duck.execute(f"COPY (SELECT 1 AS id) TO '{orders}' (FORMAT parquet)")
+@every_storage
+def test_a_version_with_another_number_of_rows_is_found(
+    db: RuntimeDB, inside: Inside, orders: str, tmp_path: Path
+) -> None:
+    other = tmp_path / "other.parquet"
+    duckdb.sql("SELECT 1 AS id").write_parquet(str(other))
+    inside.place.put(orders, other.read_bytes())
     (finding,) = db.verify()
     assert (finding.invariant, finding.subject) == ("I1", "shop.main.orders")
     assert "holds 1 rows, the catalog says 100" in finding.message
 
 
-@pytest.mark.parametrize("name", ["orphan.parquet", "c/s/t/orphan.parquet", "c/s/t/orphan.parquet.partial"])
+@every_storage
+@pytest.mark.parametrize("finished", [True, False])
+@pytest.mark.parametrize("path", ["orphan.parquet", "c/s/t/orphan.parquet"])
 @pytest.mark.usefixtures("orders")
-def test_an_orphan_is_found(db: RuntimeDB, inside: Inside, name: str) -> None:
-    orphan = inside.storage.root / name
-    orphan.parent.mkdir(parents=True, exist_ok=True)
-    orphan.write_text("whose?")
-    assert findings(db) == [("I2", name.removesuffix(".partial"))]
-    assert orphan.read_text() == "whose?"
+def test_an_orphan_is_found(db: RuntimeDB, inside: Inside, path: str, finished: bool) -> None:
+    if finished:
+        inside.place.put(path, b"whose?")
+    else:
+        inside.place.begin(path)
+    assert findings(db) == [("I2", path)]
+    assert path in inside.files()
 
 
 @pytest.mark.usefixtures("orders")
 def test_a_symlink_is_an_orphan(db: RuntimeDB, inside: Inside) -> None:
-    (inside.storage.root / "link").symlink_to("/")
+    (inside.root / "link").symlink_to("/")
     assert findings(db) == [("I2", "link")]
 
 
-def test_a_file_being_written_or_waiting_for_the_sweep_is_no_orphan(
-    db: RuntimeDB, orders: Path, inside: Inside
-) -> None:
+@everywhere
+def test_a_file_being_written_or_waiting_for_the_sweep_is_no_orphan(db: RuntimeDB, orders: str, inside: Inside) -> None:
     reservation = reserve(inside.catalog, the_table(db, "orders"))
     inside.storage.prepare(reservation.path)
     db.purge("shop", "main", "orders")
-    assert orders.exists()
+    assert (
+        inside.files() == inside.pending() | inside.live() == {orders, reservation.path, current(db, "customers").path}
+    )
     assert db.verify() == []
 
 
+@everywhere
 @pytest.mark.usefixtures("orders")
 def test_a_current_version_whose_deletion_is_due_is_found(db: RuntimeDB, inside: Inside) -> None:
     inside.schedule(current(db, "orders").path, utc_now() - timedelta(seconds=1))
     assert findings(db) == [("I3", "shop.main.orders")]
 
 
+@every_storage
 @pytest.mark.usefixtures("orders")
 def test_verifying_changes_nothing(db: RuntimeDB, inside: Inside) -> None:
     inside.schedule("/etc/x", utc_now())
@@ -108,7 +120,7 @@ def test_verifying_changes_nothing(db: RuntimeDB, inside: Inside) -> None:
 
 @pytest.mark.usefixtures("orders")
 def test_a_finding_says_what_to_do(db: RuntimeDB, inside: Inside) -> None:
-    (inside.storage.root / "orphan").write_text("")
+    inside.place.put("orphan", b"")
     (finding,) = db.verify()
     assert finding.to_dict() == {
         "invariant": "I2",
@@ -117,11 +129,12 @@ def test_a_finding_says_what_to_do(db: RuntimeDB, inside: Inside) -> None:
     }
 
 
+@every_storage
 def test_damage_in_two_tables_is_two_findings(
-    db: RuntimeDB, orders: Path, inside: Inside, make_db: Callable[..., RuntimeDB]
+    db: RuntimeDB, orders: str, inside: Inside, make_db: Callable[..., RuntimeDB]
 ) -> None:
-    orders.write_bytes(b"")
-    Path(inside.storage.location(current(db, "customers").path)).write_bytes(b"")
+    inside.place.put(orders, b"")
+    inside.place.put(current(db, "customers").path, b"")
     assert findings(make_db()) == [("I1", "shop.main.customers"), ("I1", "shop.main.orders")]
 
 
