@@ -6,6 +6,7 @@ export RUNTIMEDB_HOME ?= $(CURDIR)/.runtimedb
 export DAGSTER_HOME ?= $(RUNTIMEDB_HOME)/dagster
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 PORT ?= 3000
+SECONDS ?= 60
 TESTS := runtimedb_dagster_tests
 # What does not wait for the daemon's minutes; the other half does.
 PARTS := $(TESTS)/core $(TESTS)/downstream $(TESTS)/sources $(TESTS)/test_spread.py $(TESTS)/test_workers.py
@@ -13,7 +14,7 @@ REPEAT ?= 20
 MINUTES ?= inf
 PYTEST = env -u RUNTIMEDB_HOME -u DAGSTER_HOME $(BIN)/python -m pytest
 
-.PHONY: help demo dev instance test test-parts test-deployment torture lint bench docs format clean
+.PHONY: help demo dev instance test test-parts test-deployment torture crowd fuzz lint bench docs format clean
 
 help:
 	@echo "make demo    a real database, connected, materialized by Dagster, queried"
@@ -21,6 +22,8 @@ help:
 	@echo "make test    all tests"
 	@echo "make torture every fault REPEAT=$(REPEAT) times on every catalog and storage (hours; MINUTES=15 ends it sooner)"
 	@echo "make lint    ruff, mypy, import-linter"
+	@echo "make crowd   many processes over the same tables (SECONDS=60 for each storage)"
+	@echo "make fuzz    a fuzzer on URLs, options, requests, queries and types (SECONDS=60)"
 	@echo "make bench   speed against the sources' own clients (minutes)"
 
 demo: $(VENV)/demo.stamp instance
@@ -55,6 +58,15 @@ bench: $(VENV)/bench.stamp
 	$(BIN)/python -W ignore benchmarks/postgresql.py
 	$(BIN)/python -W ignore benchmarks/catalog.py
 
+# 32 processes that refresh the same tables, query them and sweep; fails if anything is lost, torn or left over.
+crowd: $(VENV)/test.stamp
+	@$(BIN)/python -W ignore -m runtimedb_dagster_tests.torture.crowd --seconds $(SECONDS) --storage files
+	@$(BIN)/python -W ignore -m runtimedb_dagster_tests.torture.crowd --seconds $(SECONDS) --storage s3
+
+# A fuzzer on what is read from outside.
+fuzz: $(VENV)/fuzz.stamp
+	@$(BIN)/python -W ignore -m runtimedb_dagster_tests.torture.fuzz --seconds $(SECONDS)
+
 # The pages that are made from the code.
 docs: $(VENV)/test.stamp
 	@$(BIN)/python -m runtimedb_dagster_tests.pages docs
@@ -77,6 +89,7 @@ $(VENV)/demo.stamp: EXTRAS := ui,demo
 $(VENV)/test.stamp: EXTRAS := ui,demo,test
 $(VENV)/lint.stamp: EXTRAS := ui,demo,test,lint
 $(VENV)/bench.stamp: EXTRAS := ui,demo,test,bench
+$(VENV)/fuzz.stamp: EXTRAS := ui,demo,fuzz
 $(VENV)/%.stamp: pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python -m pip install -q -e ".[$(EXTRAS)]"
 	@touch $@

@@ -20,7 +20,7 @@ from sqlalchemy import URL
 
 from runtimedb_dagster.errors import ConfigurationError
 
-__all__ = ["IN_PROCESS", "Settings", "sensor_name"]
+__all__ = ["IN_PROCESS", "LONGEST", "Duration", "Settings", "sensor_name"]
 
 DEFAULT_HOME = ".runtimedb"
 DEFAULT_FILE = "runtimedb.toml"
@@ -42,7 +42,9 @@ def _json(value: Any) -> Any:
     return json.dumps(value) if isinstance(value, dict) else value
 
 
-Duration = Annotated[timedelta, BeforeValidator(_seconds)]
+# So that any can be added to the time of day.
+LONGEST = timedelta(days=36500)
+Duration = Annotated[timedelta, BeforeValidator(_seconds), Field(le=LONGEST)]
 
 
 class Settings(BaseSettings):

@@ -84,6 +84,8 @@ def tables_named(query: str) -> set[tuple[str, str, str]]:
     Raises:
         QueryError: it is no statement, more than one, or no SELECT; or a table's name is incomplete.
     """
+    if not _is_text(query):
+        raise QueryError("The query holds characters that are no text (halves of a surrogate pair)")
     _require_one_select(query)
     nodes = list(_nodes(_syntax_tree(query)))
     for node in nodes:
@@ -98,6 +100,14 @@ def tables_named(query: str) -> set[tuple[str, str, str]]:
         if schema and not catalog and schema.lower() not in OWN_SCHEMAS:
             raise QueryError(f"The table '{schema}.{table}' lacks its connection; write connection.schema.table")
     return {name for name in named if all(name)}
+
+
+def _is_text(query: str) -> bool:
+    try:
+        query.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 @cache
@@ -118,7 +128,10 @@ def _require_one_select(query: str) -> None:
 def _syntax_tree(query: str) -> Any:
     with _parser().cursor() as parser:
         row = parser.execute("SELECT json_serialize_sql(?)", [query]).fetchone()
-    tree = json.loads(row[0]) if row else {"error": True, "error_message": "no answer from the parser"}
+    try:
+        tree = json.loads(row[0]) if row else {"error": True, "error_message": "no answer from the parser"}
+    except RecursionError:
+        raise QueryError("The query is nested too deeply; write it with fewer expressions within others") from None
     if tree["error"]:
         raise QueryError(f"A query is exactly one SELECT: {tree['error_message']}")
     return tree["statements"]

@@ -250,8 +250,8 @@ class AttachedSource:
         with self._duck.cursor() as duck:
             self._readings[duck] = None
             try:
-                duck.execute("SET TimeZone = 'UTC'; SET enable_progress_bar = true")
-                duck.execute("SET enable_progress_bar_print = false; BEGIN")
+                duck.execute("SET TimeZone = 'UTC'; SET enable_progress_bar_print = false")
+                duck.execute("SET enable_progress_bar = true; BEGIN")
                 with self._deadline(duck) as overdue:
                     yield self._reading(duck, ref, overdue)
             finally:

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from runtimedb_dagster.config import Duration
+from runtimedb_dagster.config import LONGEST, Duration
 from runtimedb_dagster.errors import ConfigurationError
 
 __all__ = ["ConnectionOptions"]
@@ -23,10 +23,17 @@ MASKS = ("sha256", "null", "redact")
 Names = tuple[str, ...]
 
 
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
 def _names(text: str) -> Any:
     """Names with commas between them; a JSON list where a name has a comma itself."""
     if text.lstrip().startswith("["):
-        return json.loads(text)
+        return _json(text)
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
@@ -64,7 +71,10 @@ class ConnectionOptions(BaseModel):
         default=None, description="columns to mask by sha256, null or redact, such as `*email*:sha256`"
     )
     read_timeout: float | None = Field(
-        default=None, gt=0, description="seconds that reading one table may take, whatever the source's own limits"
+        default=None,
+        gt=0,
+        le=LONGEST.total_seconds(),
+        description="seconds that reading one table may take, whatever the source's own limits",
     )
     password_file: str | None = Field(default=None, description="a file that holds the password, read at each use")
 
@@ -77,7 +87,7 @@ class ConnectionOptions(BaseModel):
     @classmethod
     def _conditions(cls, given: Any) -> Any:
         if not isinstance(given, str) or given.lstrip().startswith("{"):
-            return json.loads(given) if isinstance(given, str) else given
+            return _json(given) if isinstance(given, str) else given
         pattern, separator, condition = given.partition(":")
         if not separator or not pattern.strip() or not condition.strip():
             raise ValueError("a condition is written `pattern: SQL`, or several as a JSON object")
@@ -87,7 +97,7 @@ class ConnectionOptions(BaseModel):
     @classmethod
     def _masks(cls, given: Any) -> Any:
         if not isinstance(given, str) or given.lstrip().startswith("{"):
-            return json.loads(given) if isinstance(given, str) else given
+            return _json(given) if isinstance(given, str) else given
         return {pattern: mask for pattern, _, mask in (entry.rpartition(":") for entry in _names(given))}
 
     @field_validator("mask")

@@ -46,6 +46,7 @@ class SourceUrl:
             ConfigurationError: it is malformed, or holds a secret. The message never repeats the URL.
         """
         try:
+            url.encode()  # half a surrogate pair, which JSON can hold, is no text
             parts = urlsplit(url)
             port = parts.port
         except ValueError:

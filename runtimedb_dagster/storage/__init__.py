@@ -54,14 +54,18 @@ def open_storage(url: str, staging: Path) -> Storage:
     Raises:
         ConfigurationError: no storage knows the URL's scheme, or a part of it is wrong.
     """
-    parsed = urlsplit(url)
+    try:
+        parsed = urlsplit(url)
+        path = Path(unquote(parsed.path) if parsed.scheme else url).expanduser().absolute()
+        url.encode()
+    except (ValueError, RuntimeError):  # a home that nobody has is the latter
+        raise ConfigurationError("The storage URL is malformed; write file:///path or s3://bucket/prefix") from None
     if parsed.scheme == "s3":
         return _open_s3(parsed, staging)
     if parsed.scheme not in ("", "file") or parsed.netloc:
         raise ConfigurationError(
             f"The storage URL's scheme '{parsed.scheme}' is unknown; write file:///path or s3://bucket/prefix"
         )
-    path = Path(unquote(parsed.path) if parsed.scheme else url).expanduser().absolute()
     return FileStorage(path)
 
 

@@ -25,20 +25,22 @@ ATTEMPTS = 10
 class FileStorage:
     """The storage protocol on a local or mounted file system.
 
-    Directories are made for their owner only, and so are files. No symlink below the root is followed.
+    Directories are made for their owner only, and so are files. No symlink below the root is followed; the root itself
+    may be one when it is opened, and not become one later.
     """
 
     def __init__(self, root: Path) -> None:
         """Keep versions under `root`.
 
         Raises:
-            ConfigurationError: DuckDB would read the path as a pattern.
+            ConfigurationError: DuckDB would read the path as a pattern, or it is none.
         """
-        if set("*?[]{}") & set(str(root)):
+        if set("*?[]{}\0") & set(str(root)):
             raise ConfigurationError(
-                f"The storage can't be at '{root}': a path with any of *?[]{{}} is a pattern to DuckDB"
+                f"The storage can't be at {str(root)!r}: a path with any of *?[]{{}} is a pattern to DuckDB, "
+                "and one with a NUL is none"
             )
-        self.root = root
+        self.root = root.resolve()
 
     def prepare(self, path: str) -> Path:
         """An empty file to write a version into, under a name that is not yet its own.
@@ -126,10 +128,10 @@ class FileStorage:
             )
         target = self.root / path
         for parent in target.parents:
-            if parent == self.root:
-                break
             if parent.is_symlink():
                 raise UnsafePathError(f"The path '{path}' leads through the symlink {parent}; it was not touched")
+            if parent == self.root:
+                break
         return target
 
     def _make_directories(self, directory: Path) -> None:
@@ -143,7 +145,7 @@ class FileStorage:
         """A descriptor of the path's directory, reached without following a link; None if it is gone."""
         descriptor: int | None = None
         try:
-            descriptor = os.open(self.root, os.O_DIRECTORY)
+            descriptor = os.open(self.root, os.O_DIRECTORY | os.O_NOFOLLOW)
             for part in path.split("/")[:-1]:
                 below = os.open(part, os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=descriptor)
                 os.close(descriptor)

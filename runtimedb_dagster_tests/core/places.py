@@ -11,7 +11,7 @@ import pytest
 from runtimedb_dagster.catalog import Catalog, new_id
 from runtimedb_dagster_tests.servers import Server
 
-__all__ = ["TEMPLATE", "a_database", "every_catalog", "every_storage", "everywhere", "make_template"]
+__all__ = ["TEMPLATE", "a_database", "every_catalog", "every_storage", "everywhere", "make_template", "with_postgresql"]
 
 CATALOGS, STORAGES = ("sqlite", "postgresql"), ("files", "s3")
 TEMPLATE = "catalog_template"
@@ -26,6 +26,7 @@ everywhere = _over(*product(CATALOGS, STORAGES))
 
 every_catalog = _over(*product(CATALOGS, STORAGES[:1]))
 every_storage = _over(*product(CATALOGS[:1], STORAGES))
+with_postgresql = _over(*product(CATALOGS[1:], STORAGES))
 
 
 def make_template(server: Server) -> None:

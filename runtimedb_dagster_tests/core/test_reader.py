@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import signal
+import sqlite3
+import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -521,6 +524,21 @@ SUSPENDED = """if True:
 """
 
 
+def suspend(process: subprocess.Popen[str], db: RuntimeDB) -> None:
+    """Stop a process, not in the middle of a transaction on SQLite: nobody could write before it goes on."""
+    while True:
+        process.send_signal(signal.SIGSTOP)
+        if db.settings.catalog_url:
+            return
+        with closing(sqlite3.connect(db.settings.home / "catalog.db", timeout=1, isolation_level=None)) as catalog:
+            try:
+                catalog.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError:
+                process.send_signal(signal.SIGCONT)
+            else:
+                return
+
+
 @everywhere
 def test_a_reader_that_was_suspended_for_longer_than_its_lease_is_told(
     db: RuntimeDB, cached: SourceFile, inside: Inside
@@ -530,7 +548,7 @@ def test_a_reader_that_was_suspended_for_longer_than_its_lease_is_told(
     assert process.stdout
     try:
         assert process.stdout.readline() == "ready\n"
-        process.send_signal(signal.SIGSTOP)
+        suspend(process, db)
         process.stdin.write("\n")
         process.stdin.flush()
         more_orders(db, cached)

@@ -24,7 +24,9 @@ class S3Url(BaseModel):
     bucket: str
     prefix: str
     endpoint: str | None = Field(
-        default=None, pattern=r"^https?://[^/?#@]+/?$", description="URL of the object store, where that is not AWS"
+        default=None,
+        pattern=r"^https?://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?/?$",
+        description="URL of the object store, where that is not AWS",
     )
     region: str | None = Field(default=None, pattern=r"^[a-z0-9-]+$", description="its region, such as `eu-west-1`")
     profile: str | None = Field(default=None, description="profile of the AWS configuration that has the access key")
