@@ -7,6 +7,7 @@ export DAGSTER_HOME ?= $(RUNTIMEDB_HOME)/dagster
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 PORT ?= 3000
 SECONDS ?= 60
+EXTRAS_LOCKED := ui downstream postgresql s3 workers ducklake iceberg motherduck
 TESTS := runtimedb_dagster_tests
 # What does not wait for the daemon's minutes; the other half does.
 PARTS := $(TESTS)/core $(TESTS)/downstream $(TESTS)/sources $(TESTS)/test_spread.py $(TESTS)/test_workers.py
@@ -14,7 +15,7 @@ REPEAT ?= 20
 MINUTES ?= inf
 PYTEST = env -u RUNTIMEDB_HOME -u DAGSTER_HOME $(BIN)/python -m pytest
 
-.PHONY: help demo dev instance test test-parts test-deployment torture crowd fuzz lint bench docs format clean
+.PHONY: help demo dev instance test test-parts test-deployment torture crowd fuzz lock audit lint bench docs format clean
 
 help:
 	@echo "make demo    a real database, connected, materialized by Dagster, queried"
@@ -24,6 +25,7 @@ help:
 	@echo "make lint    ruff, mypy, import-linter"
 	@echo "make crowd   many processes over the same tables (SECONDS=60 for each storage)"
 	@echo "make fuzz    a fuzzer on URLs, options, requests, queries and types (SECONDS=60)"
+	@echo "make audit   requirements.lock against the published vulnerabilities; make lock renews it"
 	@echo "make bench   speed against the sources' own clients (minutes)"
 
 demo: $(VENV)/demo.stamp instance
@@ -67,6 +69,15 @@ crowd: $(VENV)/test.stamp
 fuzz: $(VENV)/fuzz.stamp
 	@$(BIN)/python -W ignore -m runtimedb_dagster_tests.torture.fuzz --seconds $(SECONDS)
 
+# What the newest releases allowed by pyproject.toml are, with hashes, for all supported Pythons and systems.
+lock: $(VENV)/audit.stamp
+	@$(BIN)/uv pip compile -q pyproject.toml $(EXTRAS_LOCKED:%=--extra %) --universal --python-version 3.10 \
+		--generate-hashes --no-emit-index-url --custom-compile-command "make lock" -o requirements.lock
+
+# The locked releases against the published vulnerabilities; needs the network.
+audit: $(VENV)/audit.stamp
+	@$(BIN)/pip-audit --strict --require-hashes --disable-pip -r requirements.lock
+
 # The pages that are made from the code.
 docs: $(VENV)/test.stamp
 	@$(BIN)/python -m runtimedb_dagster_tests.pages docs
@@ -89,6 +100,7 @@ $(VENV)/demo.stamp: EXTRAS := ui,demo
 $(VENV)/test.stamp: EXTRAS := ui,demo,test
 $(VENV)/lint.stamp: EXTRAS := ui,demo,test,lint
 $(VENV)/bench.stamp: EXTRAS := ui,demo,test,bench
+$(VENV)/audit.stamp: EXTRAS := audit
 $(VENV)/fuzz.stamp: EXTRAS := ui,demo,fuzz
 $(VENV)/%.stamp: pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python -m pip install -q -e ".[$(EXTRAS)]"

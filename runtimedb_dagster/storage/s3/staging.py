@@ -53,7 +53,9 @@ class Staging:
     def _directory(self) -> Path:
         with self._making:
             if self._own is None or self._own[1] != os.getpid():
-                self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+                # One by one: those that `parents` makes would be open to all.
+                for directory in (self.root.parent, self.root):
+                    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
                 self.clean()
                 self._own = self._make(), os.getpid()
             return self._own[0]
