@@ -123,23 +123,6 @@ def test_the_path_of_a_source_is_a_path(db: RuntimeDB, tmp_path: Path, attack: s
         db.connect("shop", f"duckdb://{tmp_path}/nothing/{attack.replace('?', '').replace('%', '%25')}")
 
 
-CONDITIONS = [
-    "true); DROP TABLE orders; --",
-    "true); DELETE FROM orders; --",
-    "true) ; COPY (SELECT 1) TO 'precious'; SELECT (true",
-]
-
-
-@pytest.mark.usefixtures("precious")
-@pytest.mark.parametrize("condition", CONDITIONS)
-def test_a_condition_on_rows_changes_nothing(db: RuntimeDB, shop: SourceFile, condition: str) -> None:
-    """It is SQL by design, of whoever may configure a connection; still it reads only."""
-    db.configure("shop", {"where": {"orders": condition}})
-    result = refresh_all(db)
-    assert [error["table_name"] for error in result.errors] == ["orders"]
-    assert shop.run("SELECT count(*) FROM orders") == [(100,)]
-
-
 # Files
 
 
