@@ -62,7 +62,7 @@ def test_a_command_that_is_ended_leaves_the_old_version(
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     ) as process:
-        partial = lambda: [path for path in Inside.of(db).storage.root.rglob("*.partial") if path.stat().st_size]  # noqa: E731
+        partial = lambda: [path for path in Inside.of(db).root.rglob("*.partial") if path.stat().st_size]  # noqa: E731
         await_that(partial, "the reading to begin")
         process.send_signal(ending)
         assert process.wait(60) != 0
