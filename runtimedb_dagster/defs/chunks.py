@@ -47,14 +47,12 @@ class Chunk:
     def refresh(self) -> Json:
         """Refresh the tables; says how many were, and what became of the others."""
         leave_if_over(self.context)
-        unreadable_files: list[str] = []
         try:
-            unreadable_files = self._refresh(database(self.settings))
+            return self._result(None, self._refresh(database(self.settings)))
         except RuntimeDBError as error:
             try_again(self.context, error, self.settings.retry_delay)
             self.context.log.error("%s", error)  # noqa: TRY400 - it is one line for the user, and reported at the end
-            return self._result(error, unreadable_files)
-        return self._result(None, unreadable_files)
+            return self._result(error, [])
 
     def _refresh(self, db: RuntimeDB) -> list[str]:
         by_key = {table.ref.partition_key: table for table in db.tables(self.connection)}
@@ -79,7 +77,8 @@ class Chunk:
             "rows": sum(version.rows for version in good),
             "refreshed": len(good),
             "failed": failed | missed,
-            "unreadable": unreadable_files,
+            # An error after the last table: nobody could look whether the files are readable.
+            "unreadable": [str(error)] if error and not missed else unreadable_files,
         }
 
     def _gone(self, key: str) -> str:

@@ -54,3 +54,10 @@ def test_each_test_that_a_page_names_is_in_the_file_that_it_names(name: str, lea
 def test_the_pages_are_those_of_the_code(name: str) -> None:
     written = (TESTS.parent / "docs" / name).read_text(encoding="utf-8")
     assert written == PAGES[name](), "make docs writes it again"
+
+
+def test_each_test_that_the_page_of_security_names_exists() -> None:
+    named = re.findall(r"`([\w/]+\.py): (test_\w+)`", page_of("security.md"))
+    for file, test in named:
+        are_in([test], {file if "/" in file else f"core/{file}"})
+    assert len(named) > 15
