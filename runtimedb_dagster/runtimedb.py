@@ -6,7 +6,7 @@ import json
 import logging
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import datetime
 from time import perf_counter
 from typing import Any
@@ -21,6 +21,8 @@ from runtimedb_dagster.errors import (
     ConfigurationError,
     RequestError,
     RuntimeDBError,
+    StorageError,
+    StorageUnavailableError,
     SupersededError,
     TableNotFoundError,
 )
@@ -38,7 +40,7 @@ from runtimedb_dagster.request import (
     SweepResult,
 )
 from runtimedb_dagster.sources import ConnectionOptions, Source, SourceUrl, open_source, validate
-from runtimedb_dagster.storage import open_storage
+from runtimedb_dagster.storage import is_empty, open_storage
 from runtimedb_dagster.sweep import Sweeper
 from runtimedb_dagster.verify import Finding, altered, unreadable, verify
 
@@ -287,12 +289,13 @@ class RuntimeDB:
             note: is told what happens besides, such as waiting for another refresh of the connection.
 
         Raises:
-            ConnectionNotFoundError, SourceError: none was refreshed.
+            ConnectionNotFoundError, SourceError, StorageUnavailableError: none was refreshed.
         """
         found = self._catalog.connections.get(connection)
         limit = ConnectionOptions.of(found.options).parallel_refresh or self.settings.parallel_refresh
         left = [table for table in tables if not _is_newer(table, since)]
         yield from (self._refresher.as_it_is(table) for table in tables if _is_newer(table, since))
+        self._require_storage()
         with self._open(found) as source:
             for outcome in self._refresher.many(source, found, left, limit, progress, note):
                 superseded = since is not None and isinstance(outcome.error, SupersededError)
@@ -346,7 +349,12 @@ class RuntimeDB:
     # Upkeep
 
     def sweep(self, now: datetime | None = None) -> SweepResult:
-        """Delete the files whose pending deletion is due at `now`."""
+        """Delete the files whose pending deletion is due at `now`.
+
+        Raises:
+            StorageUnavailableError: the storage is empty, and should not be.
+        """
+        self._require_storage()
         return self._sweeper.sweep(now or utc_now())
 
     def copy_catalog(self, url: str) -> dict[str, int]:
@@ -392,6 +400,17 @@ class RuntimeDB:
     def unreadable(self, tables: Sequence[Table]) -> list[Finding]:
         """Those of `tables` whose version can't be read, or holds other rows than recorded."""
         return unreadable(tables, self._storage)
+
+    def _require_storage(self) -> None:
+        # What is written into the place of a disk that is not mounted is lost, and its files would pass for deleted.
+        empty = False
+        with suppress(StorageError):  # each table's own error says more
+            empty = is_empty(self._storage)
+        if empty and self._catalog.versions.exist():
+            raise StorageUnavailableError(
+                f"The storage {self.settings.effective_storage_url} is empty, though tables have versions in it; "
+                "is it mounted, and the right one? If its files are lost, `runtimedb purge` each connection, then go on"
+            )
 
     @contextmanager
     def _open(self, connection: Connection) -> Iterator[Source]:

@@ -29,6 +29,15 @@ class VersionCatalog:
         self._database = database
 
     @transition
+    def exist(self) -> bool:
+        """Whether any table has a version."""
+        with self._database.read() as tx:
+            return (
+                tx.execute(select(schema.tables.c.id).where(schema.tables.c.version_id.is_not(None)).limit(1)).first()
+                is not None
+            )
+
+    @transition
     def reserve(self, table: Table, version_id: str, path: str, now: datetime, lease: timedelta) -> Reservation:
         """Schedule `path` for deletion, before its first byte is written."""
         with self._database.write() as tx:

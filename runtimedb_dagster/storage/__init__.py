@@ -13,7 +13,7 @@ from runtimedb_dagster.errors import ConfigurationError
 from runtimedb_dagster.storage.filesystem import FileStorage
 from runtimedb_dagster.storage.paths import version_path
 
-__all__ = ["FileStorage", "Storage", "open_storage", "version_path"]
+__all__ = ["FileStorage", "Storage", "is_empty", "open_storage", "version_path"]
 
 
 class Storage(Protocol):
@@ -42,6 +42,11 @@ class Storage(Protocol):
 
     def exists(self, path: str) -> bool:
         """Whether anything is at the path, finished or not."""
+
+
+def is_empty(storage: Storage) -> bool:
+    """Whether nothing at all is in it, as where a disk is not mounted."""
+    return next(storage.list(), None) is None
 
 
 def open_storage(url: str, staging: Path) -> Storage:

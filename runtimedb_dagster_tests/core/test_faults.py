@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -18,7 +19,7 @@ import pytest
 
 from runtimedb_dagster import RuntimeDB
 from runtimedb_dagster.catalog import database
-from runtimedb_dagster.errors import CatalogError, RuntimeDBError, SupersededError
+from runtimedb_dagster.errors import CatalogError, RuntimeDBError, StorageUnavailableError, SupersededError
 from runtimedb_dagster.heartbeat import utc_now
 from runtimedb_dagster.request import SweepResult
 from runtimedb_dagster_tests.core.support import (
@@ -290,4 +291,39 @@ def test_a_table_of_1600_columns_and_one_with_a_cell_of_100_mb(
     assert rows(db, "SELECT length(cell), md5(cell) FROM shop.main.large") == source.run(
         "SELECT length(cell), md5(cell) FROM large"
     )
+    assert clean(db)
+
+
+# The storage
+
+
+def test_a_storage_that_is_not_mounted_is_left_alone(db: RuntimeDB, shop: SourceFile, inside: Inside) -> None:
+    refresh_all(db)
+    shop.run("INSERT INTO orders VALUES (1000, 1)")
+    refresh_all(db)
+    pending = inside.pending()
+    assert pending
+    mounted = inside.root.rename(inside.root.with_name("elsewhere"))
+    inside.root.mkdir()
+    with pytest.raises(StorageUnavailableError, match="is it mounted"):
+        refresh_all(db)
+    with pytest.raises(StorageUnavailableError, match="is it mounted"):
+        db.sweep(long_after(db.settings))
+    assert list(inside.root.iterdir()) == []
+    assert inside.pending() == pending, "no file passes for deleted"
+    inside.root.rmdir()
+    mounted.rename(inside.root)
+    assert refresh_all(db).tables_failed == 0
+    assert clean(db)
+
+
+def test_a_storage_whose_files_are_lost_is_filled_again_after_a_purge(
+    db: RuntimeDB, shop: SourceFile, inside: Inside
+) -> None:
+    refresh_all(db)
+    shutil.rmtree(inside.root)
+    with pytest.raises(StorageUnavailableError, match="purge"):
+        refresh_all(db)
+    db.purge("shop")
+    assert refresh_all(db).tables_failed == 0
     assert clean(db)

@@ -586,3 +586,16 @@ def test_a_home_moves_to_a_server_and_a_bucket_by_copying_its_files(
         new.sweep(long_after(new.settings))
         assert bucket.keys() == kept(new)
         assert new.verify() == []
+
+
+def test_another_bucket_than_the_one_of_the_catalog_is_left_alone(
+    db: RuntimeDB, shop: SourceFile, bucket: Bucket, make_db: Callable[..., RuntimeDB]
+) -> None:
+    refresh_all(db)
+    other = Bucket(bucket.store, f"{bucket.prefix}-other")
+    wrong = make_db(grace_period=0, storage_url=other.url())
+    for act in (lambda: refresh_all(wrong), wrong.sweep):
+        with pytest.raises(StorageUnavailableError, match="the right one"):
+            act()
+    assert other.keys() == set()
+    assert db.verify() == []

@@ -31,6 +31,12 @@ def orders(db: RuntimeDB, shop: SourceFile) -> str:
     return current(db, "orders").path
 
 
+@pytest.fixture
+def file(inside: Inside, orders: str) -> Path:
+    """The file of the version of `orders`."""
+    return inside.root / orders
+
+
 def findings(db: RuntimeDB) -> list[tuple[str, str]]:
     return [(finding.invariant, finding.subject) for finding in db.verify()]
 
@@ -160,8 +166,8 @@ def test_a_deep_look_at_a_healthy_system_finds_nothing_and_changes_nothing(db: R
     assert (inside.files(), db.tables(), db.pending_deletions()) == before
 
 
-def test_the_order_of_rows_is_no_difference(db: RuntimeDB, orders: Path) -> None:
-    rewrite(orders, f"SELECT * FROM '{orders}' ORDER BY id DESC")
+def test_the_order_of_rows_is_no_difference(db: RuntimeDB, file: Path) -> None:
+    rewrite(file, f"SELECT * FROM '{file}' ORDER BY id DESC")
     assert deep(db) == []
 
 
@@ -174,8 +180,8 @@ def test_the_order_of_rows_is_no_difference(db: RuntimeDB, orders: Path) -> None
     ],
     ids=["value", "column", "all"],
 )
-def test_only_a_deep_look_finds_another_content(db: RuntimeDB, orders: Path, select: str, told: str) -> None:
-    rewrite(orders, select.format(orders))
+def test_only_a_deep_look_finds_another_content(db: RuntimeDB, file: Path, select: str, told: str) -> None:
+    rewrite(file, select.format(file))
     assert db.verify() == []
     (finding,) = db.verify(deep=True)
     assert (finding.invariant, finding.subject) == ("I1", "shop.main.orders")
@@ -183,24 +189,23 @@ def test_only_a_deep_look_finds_another_content(db: RuntimeDB, orders: Path, sel
     assert finding.message.endswith("; refresh the table to get a new version")
 
 
-def test_a_deep_look_finds_damage_between_the_footers_of_a_file(db: RuntimeDB, orders: Path) -> None:
-    content = orders.read_bytes()
-    orders.write_bytes(content[:40] + b"\xff" * 20 + content[60:])
+def test_a_deep_look_finds_damage_between_the_footers_of_a_file(db: RuntimeDB, file: Path) -> None:
+    content = file.read_bytes()
+    file.write_bytes(content[:40] + b"\xff" * 20 + content[60:])
     assert db.verify() == []
     assert deep(db) == [("I1", "shop.main.orders")]
 
 
-def test_what_is_found_already_is_not_found_twice(db: RuntimeDB, orders: Path) -> None:
-    orders.unlink()
+def test_what_is_found_already_is_not_found_twice(db: RuntimeDB, file: Path) -> None:
+    file.unlink()
     assert deep(db) == [("I1", "shop.main.orders")]
 
 
-@pytest.mark.usefixtures("orders")
 def test_values_are_not_compared_across_versions_of_duckdb(
-    db: RuntimeDB, orders: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    db: RuntimeDB, file: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(duckdb, "__version__", "9.9.9")
     assert db.verify(deep=True) == []
     assert "its values can't be compared: DuckDB version v1." in caplog.text
-    rewrite(orders, f"SELECT * FROM '{orders}' LIMIT 99")
+    rewrite(file, f"SELECT * FROM '{file}' LIMIT 99")
     assert len(db.verify(deep=True)) == 1
