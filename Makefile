@@ -26,7 +26,7 @@ help:
 	@echo "make crowd   many processes over the same tables (SECONDS=60 for each storage)"
 	@echo "make fuzz    a fuzzer on URLs, options, requests, queries and types (SECONDS=60)"
 	@echo "make audit   requirements.lock against the published vulnerabilities; make lock renews it"
-	@echo "make bench   speed against the sources' own clients (minutes)"
+	@echo "make bench   speed against the sources' own clients and other tools (half an hour)"
 
 demo: $(VENV)/demo.stamp instance
 	@$(BIN)/python examples/demo.py
@@ -55,10 +55,10 @@ lint: $(VENV)/lint.stamp
 	$(BIN)/yamllint --strict deploy
 	$(BIN)/check-jsonschema -q --builtin-schema vendor.compose-spec deploy/docker-compose.yaml
 
-# Speed, by hand: minutes, and figures that mean something on a quiet machine only.
+# Speed, by hand: half an hour, and figures that mean something on a quiet machine only.
+# BENCH="--only postgresql --repeat 3 --scale 0.1" for a part.
 bench: $(VENV)/bench.stamp
-	$(BIN)/python -W ignore benchmarks/postgresql.py
-	$(BIN)/python -W ignore benchmarks/catalog.py
+	$(BIN)/python -W ignore -m benchmarks.run $(BENCH)
 
 # 32 processes that refresh the same tables, query them and sweep; fails if anything is lost, torn or left over.
 crowd: $(VENV)/test.stamp
