@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -11,7 +12,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from time import perf_counter
 
+import duckdb
+from sqlalchemy import insert
+
 from runtimedb_dagster import RefreshRequest, RuntimeDB, Settings
+from runtimedb_dagster.catalog import new_id, schema
+from runtimedb_dagster.heartbeat import utc_now
+from runtimedb_dagster.storage import version_path
 
 __all__ = ["opened", "print_seconds"]
 
@@ -84,6 +91,27 @@ def discover(modified: str) -> float:
         return seconds
 
 
+def modify(url: str, modified: str) -> float:
+    """A discovery after columns of so many tables became nullable, or no longer are."""
+    import psycopg  # noqa: PLC0415 - not in the memory of the others
+
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(FLIP.format(count=modified))
+    return discover(modified)
+
+
+FLIP = """
+    DO $$ DECLARE found record; BEGIN
+        FOR found IN SELECT attrelid::regclass AS name, attnotnull FROM pg_attribute JOIN pg_class ON attrelid = oid
+            WHERE relname ~ '^t\\d+$' AND attname = 'a' ORDER BY relname LIMIT {count}
+        LOOP
+            EXECUTE format('ALTER TABLE %s ALTER a %s NOT NULL', found.name,
+                CASE WHEN found.attnotnull THEN 'DROP' ELSE 'SET' END);
+        END LOOP;
+    END $$
+"""
+
+
 def query(statement: str, times: str) -> float:
     """A statement in query blocks of its own, the seconds of each on average."""
     with opened() as db:
@@ -99,9 +127,36 @@ def _ask(db: RuntimeDB, statement: str) -> None:
         block.execute(statement).fetchall()
 
 
+def query_again(statement: str, times: str) -> float:
+    """The same in one query block."""
+    with opened() as db, db.query() as block:
+        block.execute(statement).fetchall()
+        started = perf_counter()
+        for _ in range(int(times)):
+            block.execute(statement).fetchall()
+        return (perf_counter() - started) / int(times)
+
+
+def query_file(file: str, times: str) -> float:
+    """What DuckDB alone takes for a file, opened anew each time as a query block is."""
+    started = perf_counter()
+    for _ in range(int(times)):
+        with duckdb.connect() as duck:
+            duck.execute(f"SELECT * FROM read_parquet('{file}')").fetchall()
+    return (perf_counter() - started) / int(times)
+
+
 def sweep(files: str) -> float:
     """A sweep that must delete so many files."""
     with opened() as db:
+        paths = _leave_files(db, int(files))
+        now = utc_now()
+        rows = [
+            {"id": new_id(), "path": path, "delete_after": now, "reason": "replaced", "table_full_name": path, "attempts": 0}
+            for path in paths
+        ]
+        with db._catalog._database.write() as tx:
+            tx.execute(insert(schema.pending_deletions), rows)
         started = perf_counter()
         swept = db.sweep()
         seconds = perf_counter() - started
@@ -110,9 +165,38 @@ def sweep(files: str) -> float:
         return seconds
 
 
+def rm(files: str) -> float:
+    """The same files, by rm."""
+    with opened() as db:
+        _leave_files(db, int(files))
+        started = perf_counter()
+        subprocess.run(["rm", "-rf", str(db.settings.home / "storage")], check=True)  # noqa: S607
+        return perf_counter() - started
+
+
+def _leave_files(db: RuntimeDB, count: int) -> list[str]:
+    """Files of 100 tables, as their versions lie."""
+    paths = [version_path("0" * 32, "main", f"t{number % 100}", new_id()) for number in range(count)]
+    for path in paths:
+        file = db.settings.home / "storage" / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(b"PAR1" * 1000)
+    return paths
+
+
+def upload(file: str, endpoint: str) -> float:
+    """A file into the store, by boto3's own managed upload."""
+    from runtimedb_dagster_tests.core.s3 import BUCKET, ObjectStore  # noqa: PLC0415 - it loads boto3
+
+    client = ObjectStore(endpoint).client()
+    started = perf_counter()
+    client.upload_file(file, BUCKET, f"uploaded/{new_id()}.parquet")
+    return perf_counter() - started
+
+
 COMMANDS: dict[str, Callable[..., float]] = {
-    "refresh": refresh, "unchanged": unchanged, "connect": connect, "discover": discover, "query": query,
-    "sweep": sweep,
+    "refresh": refresh, "unchanged": unchanged, "connect": connect, "discover": discover, "modify": modify, "query": query,
+    "query_again": query_again, "query_file": query_file, "sweep": sweep, "rm": rm, "upload": upload,
 }  # fmt: skip
 
 if __name__ == "__main__":

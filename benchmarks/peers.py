@@ -12,13 +12,14 @@ from pathlib import Path
 
 from benchmarks.measure import Side, peers_home
 
-__all__ = ["ADBC", "CONNECTORX", "DLT", "DLT_CONNECTORX", "DUCKDB", "DUCKDB_SAME", "MYSQLCLIENT", "SLING", "Peer"]
+__all__ = ["ADBC", "CONNECTORX", "DLT", "DLT_CONNECTORX", "DUCKDB", "DLT_DISCOVERY", "DUCKDB_SAME", "INSPECTOR", "MYSQLCLIENT", "SLING", "Peer"]
 
 SCRIPTS = Path(__file__).parent / "peer_scripts"
 # With what RuntimeDB's own COPY says, so that only what it does besides is compared.
 SAME_COPY = "FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1, ROW_GROUP_SIZE 122880"
 PACKAGES = {
-    "dlt": ["dlt[filesystem,parquet]", "connectorx", "duckdb-engine", "psycopg2-binary", "pymysql", "sqlalchemy"],
+    # duckdb-engine, the one dialect there is for DuckDB files, does not know DuckDB 2.
+    "dlt": ["dlt[filesystem,parquet]", "connectorx", "duckdb<2", "duckdb-engine", "psycopg2-binary", "pymysql", "sqlalchemy"],
     "connectorx": ["connectorx", "pyarrow"],
     "adbc": ["adbc-driver-postgresql", "adbc-driver-sqlite", "duckdb", "pyarrow"],
     "mysqlclient": ["mysqlclient", "pyarrow"],
@@ -73,6 +74,8 @@ DLT = Peer("dlt, pyarrow", "dlt_sql.py", "dlt", {"BENCH_BACKEND": "pyarrow"}, at
 CONNECTORX = Peer("connectorx", "connectorx_arrow.py", "connectorx")
 ADBC = Peer("ADBC + pyarrow", "adbc_arrow.py", "adbc")
 MYSQLCLIENT = Peer("mysqlclient + Arrow", "mysqlclient_arrow.py", "mysqlclient", at_most=2)
+INSPECTOR = Peer("SQLAlchemy's inspector", "discovery.py", "dlt", {"BENCH_WITH": "inspector"})
+DLT_DISCOVERY = Peer("dlt, reflecting", "discovery.py", "dlt", {"BENCH_WITH": "dlt"}, at_most=2)
 SLING = Peer("sling", "sling_run.py", "sling")
 
 

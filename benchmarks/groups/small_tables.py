@@ -1,0 +1,36 @@
+"""Many small tables in one request, in the core and in a Dagster run."""
+
+from __future__ import annotations
+
+from benchmarks.measure import Goal, Section, alternate
+from benchmarks.peers import ADBC, DLT, DUCKDB
+from benchmarks.world import World
+
+CORE, RUN, EVENTS = "RuntimeDB", "RuntimeDB, a Dagster run", "Dagster's events of such a run alone"
+
+
+def measure(world: World) -> Section:
+    """1,000 tables of 10 rows from PostgreSQL."""
+    url, count = world.postgres_tables[0], world.of(1_000)
+    sides = [
+        DUCKDB.side(url, world.directory / "out", "*"),
+        world.ours(CORE, "refresh", url, "*"),
+        world.ours(RUN, "run", url, module="ours_dagster"),
+        world.ours(EVENTS, "events", url, module="ours_dagster"),
+        *world.of_peers((DLT, ""), (ADBC, ""), url=url, table="*"),
+    ]
+    trial = alternate(f"{count:,} tables of 10 rows", sides, min(world.repeat, 3), amount=count)
+    each = 1000 * trial.of(CORE).median / count
+    events = trial.of(EVENTS).median
+    added = trial.of(RUN).median - trial.of(CORE).median
+    goals = [
+        Goal("small-core", "≤ 8 ms a table in the core, with fsync and swap", f"{each:.1f} ms", each <= 8),
+        Goal(
+            "small-run",
+            "a Dagster run adds no more than Dagster's events",
+            f"{added:.1f} s over {events:.1f} s",
+            added <= events,
+        ),
+    ]
+    about = "From PostgreSQL, by one request. DuckDB copies them one after the other, and syncs nothing."
+    return Section("Small tables", about, [trial], goals)

@@ -1,0 +1,16 @@
+"""A sweep of many due files, against rm."""
+
+from __future__ import annotations
+
+from benchmarks.measure import Goal, Section, alternate
+from benchmarks.world import World
+
+
+def measure(world: World) -> Section:
+    """10,000 files of 100 tables."""
+    count = world.of(10_000)
+    sides = [world.ours("rm -rf", "rm", count), world.ours("RuntimeDB", "sweep", count)]
+    trial = alternate(f"{count:,} due files", sides, world.repeat, amount=count)
+    ratio = trial.ratio("RuntimeDB")
+    goal = Goal("sweep", "≤ 3 × rm", f"{ratio:.1f} ×", ratio <= 3)
+    return Section("Sweep", "Files of 4 kB, in a directory per table. rm claims, checks and records nothing.", [trial], [goal])

@@ -1,0 +1,85 @@
+"""As ours.py, for what needs Dagster."""
+
+# No `from __future__ import annotations`: Dagster reads the annotation of `context`.
+
+import os
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from time import perf_counter
+
+import dagster as dg
+
+from benchmarks.ours import opened, print_seconds
+from runtimedb_dagster import RuntimeDB
+from runtimedb_dagster.definitions import build_definitions
+from runtimedb_dagster.defs.events import plan, record
+from runtimedb_dagster.defs.names import asset_key
+from runtimedb_dagster.defs.partitions import sync_partitions
+
+
+def run(url: str) -> float:
+    """A run of the job refresh over all tables, in process, on an instance of its own."""
+    with opened() as db, dg.DagsterInstance.local_temp(str(_home(db))) as instance:
+        _connect(db, url, instance)
+        job = build_definitions(db.settings).resolve_job_def("refresh")
+        config = {"ops": {"runtimedb_refresh": {"config": {"connection": "source", "data": True}}}}
+        started = perf_counter()
+        result = job.execute_in_process(config, instance=instance)
+        seconds = perf_counter() - started
+        assert result.success, "it raises otherwise"  # noqa: S101
+        return seconds
+
+
+def events(url: str) -> float:
+    """A run that only logs what such a run logs: a planned event, a materialization and a line per table."""
+    with opened() as db, dg.DagsterInstance.local_temp(str(_home(db))) as instance:
+        _connect(db, url, instance)
+        tables, key = db.tables(), asset_key(db.settings, "source")
+        outcomes = list(db.refresh_tables("source", tables))
+
+        @dg.op
+        def tell(context: dg.OpExecutionContext) -> None:
+            plan(context, key, tables)
+            for _ in record(context, key, outcomes, len(tables)):
+                pass
+
+        @dg.job(executor_def=dg.in_process_executor)
+        def told() -> None:
+            tell()
+
+        started = perf_counter()
+        told.execute_in_process(instance=instance)
+        return perf_counter() - started
+
+
+def tick(url: str) -> float:
+    """The second tick of the sensor; the first adds the partitions."""
+    with opened() as db, dg.DagsterInstance.local_temp(str(_home(db))) as instance:
+        _connect(db, url, instance)
+        sensor = build_definitions(db.settings).get_sensor_def("runtimedb_source_discovery")
+        started = perf_counter()
+        sensor(dg.build_sensor_context(instance))
+        return perf_counter() - started
+
+
+def _home(db: RuntimeDB) -> Path:
+    home = db.settings.home / "dagster"
+    home.mkdir()
+    return home
+
+
+def _connect(db: RuntimeDB, url: str, instance: dg.DagsterInstance) -> None:
+    """With its partitions, as its sensor's first tick leaves them."""
+    url = url.replace(f":{os.environ['BENCH_PASSWORD']}@", "@")
+    db.connect("source", url, password_env="BENCH_PASSWORD")
+    keys = [table.ref.partition_key for table in db.tables()]
+    sync_partitions(instance, db.settings, "source", keys)
+
+
+COMMANDS: dict[str, Callable[..., float]] = {"run": run, "events": events, "tick": tick}
+
+if __name__ == "__main__":
+    tempfile.tempdir = os.environ["BENCH_DIRECTORY"]
+    print_seconds(COMMANDS[sys.argv[1]](*sys.argv[2:]))
