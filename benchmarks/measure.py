@@ -90,12 +90,22 @@ class Trial:
 
 @dataclass(frozen=True)
 class Goal:
-    """A goal, what came of it, and whether it was met. The reasons where not are in reasons.toml, by `id`."""
+    """A goal, what came of it, and whether it was met. The reasons where not are in reasons.json, by `id`."""
 
     id: str
     goal: str
     figure: str
     met: bool
+
+    @classmethod
+    def at_most(cls, name: str, what: str, figure: float, limit: float, unit: str) -> Goal:
+        """A goal that a figure must not exceed."""
+        return cls(name, f"{what}: ≤ {limit:g} {unit}", f"{_rounded(figure)} {unit}", figure <= limit)
+
+    @classmethod
+    def at_least(cls, name: str, what: str, figure: float, limit: float, unit: str) -> Goal:
+        """A goal that a figure must reach."""
+        return cls(name, f"{what}: ≥ {limit:,} {unit}", f"{_rounded(figure)} {unit}", figure >= limit)
 
 
 @dataclass
@@ -200,6 +210,10 @@ def _resident(process: psutil.Process) -> int:
     with suppress(psutil.Error):
         return int(process.memory_info().rss)
     return 0
+
+
+def _rounded(figure: float) -> str:
+    return f"{figure:.2f}" if abs(figure) < 100 else f"{figure:,.0f}"  # noqa: PLR2004
 
 
 def peers_home() -> Path:

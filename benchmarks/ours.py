@@ -93,7 +93,7 @@ def discover(modified: str) -> float:
 
 def modify(url: str, modified: str) -> float:
     """A discovery after columns of so many tables became nullable, or no longer are."""
-    import psycopg  # noqa: PLC0415 - not in the memory of the others
+    import psycopg
 
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(FLIP.format(count=modified))
@@ -150,11 +150,8 @@ def sweep(files: str) -> float:
     """A sweep that must delete so many files."""
     with opened() as db:
         paths = _leave_files(db, int(files))
-        now = utc_now()
-        rows = [
-            {"id": new_id(), "path": path, "delete_after": now, "reason": "replaced", "table_full_name": path, "attempts": 0}
-            for path in paths
-        ]
+        row = {"delete_after": utc_now(), "reason": "replaced", "table_full_name": "a.b.c", "attempts": 0}
+        rows = [row | {"id": new_id(), "path": path} for path in paths]
         with db._catalog._database.write() as tx:
             tx.execute(insert(schema.pending_deletions), rows)
         started = perf_counter()
@@ -170,7 +167,7 @@ def rm(files: str) -> float:
     with opened() as db:
         _leave_files(db, int(files))
         started = perf_counter()
-        subprocess.run(["rm", "-rf", str(db.settings.home / "storage")], check=True)  # noqa: S607
+        subprocess.run(["rm", "-rf", str(db.settings.home / "storage")], check=True)
         return perf_counter() - started
 
 
@@ -186,7 +183,7 @@ def _leave_files(db: RuntimeDB, count: int) -> list[str]:
 
 def upload(file: str, endpoint: str) -> float:
     """A file into the store, by boto3's own managed upload."""
-    from runtimedb_dagster_tests.core.s3 import BUCKET, ObjectStore  # noqa: PLC0415 - it loads boto3
+    from runtimedb_dagster_tests.core.s3 import BUCKET, ObjectStore
 
     client = ObjectStore(endpoint).client()
     started = perf_counter()
@@ -195,8 +192,8 @@ def upload(file: str, endpoint: str) -> float:
 
 
 COMMANDS: dict[str, Callable[..., float]] = {
-    "refresh": refresh, "unchanged": unchanged, "connect": connect, "discover": discover, "modify": modify, "query": query,
-    "query_again": query_again, "query_file": query_file, "sweep": sweep, "rm": rm, "upload": upload,
+    "refresh": refresh, "unchanged": unchanged, "connect": connect, "discover": discover, "modify": modify,
+    "query": query, "query_again": query_again, "query_file": query_file, "sweep": sweep, "rm": rm, "upload": upload,
 }  # fmt: skip
 
 if __name__ == "__main__":

@@ -12,14 +12,34 @@ from pathlib import Path
 
 from benchmarks.measure import Side, peers_home
 
-__all__ = ["ADBC", "CONNECTORX", "DLT", "DLT_CONNECTORX", "DUCKDB", "DLT_DISCOVERY", "DUCKDB_SAME", "INSPECTOR", "MYSQLCLIENT", "SLING", "Peer"]
+__all__ = [
+    "ADBC",
+    "CONNECTORX",
+    "DLT",
+    "DLT_CONNECTORX",
+    "DLT_DISCOVERY",
+    "DUCKDB",
+    "DUCKDB_SAME",
+    "INSPECTOR",
+    "MYSQLCLIENT",
+    "SLING",
+    "Peer",
+]
 
 SCRIPTS = Path(__file__).parent / "peer_scripts"
 # With what RuntimeDB's own COPY says, so that only what it does besides is compared.
 SAME_COPY = "FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1, ROW_GROUP_SIZE 122880"
 PACKAGES = {
     # duckdb-engine, the one dialect there is for DuckDB files, does not know DuckDB 2.
-    "dlt": ["dlt[filesystem,parquet]", "connectorx", "duckdb<2", "duckdb-engine", "psycopg2-binary", "pymysql", "sqlalchemy"],
+    "dlt": [
+        "dlt[filesystem,parquet]",
+        "connectorx",
+        "duckdb<2",
+        "duckdb-engine",
+        "psycopg2-binary",
+        "pymysql",
+        "sqlalchemy",
+    ],
     "connectorx": ["connectorx", "pyarrow"],
     "adbc": ["adbc-driver-postgresql", "adbc-driver-sqlite", "duckdb", "pyarrow"],
     "mysqlclient": ["mysqlclient", "pyarrow"],
@@ -47,7 +67,7 @@ class Peer:
     at_most: int = 3
 
     def side(self, url: str, out: Path, *tables: str, wrong: str | None = None) -> Side:
-        """This peer over tables of a source; `*` is all of them."""
+        """The peer over tables of a source; `*` is all of them."""
         folder = out / re.sub(r"\W+", "-", self.name)
         missing = self.environment and _missing(self.environment)
         return Side(
@@ -65,9 +85,7 @@ class Peer:
         return _python(self.environment) if self.environment else Path(sys.executable)
 
 
-DUCKDB_SAME = Peer(
-    "DuckDB's bare COPY, our options", "duckdb_alone.py", variables={"BENCH_COPY": SAME_COPY}, at_most=5
-)
+DUCKDB_SAME = Peer("DuckDB's bare COPY, our options", "duckdb_alone.py", variables={"BENCH_COPY": SAME_COPY}, at_most=5)
 DUCKDB = Peer("DuckDB alone, its defaults", "duckdb_alone.py")
 DLT_CONNECTORX = Peer("dlt, connectorx", "dlt_sql.py", "dlt", {"BENCH_BACKEND": "connectorx"})
 DLT = Peer("dlt, pyarrow", "dlt_sql.py", "dlt", {"BENCH_BACKEND": "pyarrow"}, at_most=2)
@@ -119,5 +137,5 @@ def _call(command: Sequence[str]) -> str | None:
     if not done.returncode:
         return None
     lines = [line.strip() for line in done.stderr.splitlines()]
-    causes = [line for line in lines if "Exception" in line or "rror:" in line]
+    causes = [line for line in lines if re.match(r"[\w.]*(Exception|Error): ", line)]
     return (causes or lines or ["no reason given"])[0][:200]

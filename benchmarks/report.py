@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from benchmarks.measure import Goal, Section, Trial
 __all__ = ["publish", "store"]
 
 HERE = Path(__file__).parent
-RESULTS, REASONS, REPORT = HERE / "results.json", HERE / "reasons.toml", HERE / "RESULTS.md"
+RESULTS, REASONS, REPORT = HERE / "results.json", HERE / "reasons.json", HERE / "RESULTS.md"
 PLOTTED = "lineitem"
 
 
@@ -28,7 +27,7 @@ def publish(order: list[str]) -> None:
     """Write the report and the plots from all that is stored."""
     kept = _kept()
     sections = [(kept[group], Section.of(kept[group])) for group in order if group in kept]
-    reasons = tomllib.loads(REASONS.read_text(encoding="utf-8"))
+    reasons = json.loads(REASONS.read_text(encoding="utf-8"))
     parts = [HEAD.format(rows="\n".join(_goal(goal, reasons) for _, each in sections for goal in each.goals))]
     parts += [_section(about, section) for about, section in sections]
     REPORT.write_text("\n".join(parts), encoding="utf-8")
@@ -64,7 +63,11 @@ def _goal(goal: Goal, reasons: dict[str, str]) -> str:
 
 
 def _section(kept: dict[str, Any], section: Section) -> str:
-    lines = [f"## {section.title}", f"{section.about} Taken {kept['taken']}, scale {kept['scale']:g}, on {kept['on']}.", ""]
+    lines = [
+        f"## {section.title}",
+        f"{section.about} Taken {kept['taken']}, scale {kept['scale']:g}, on {kept['on']}.",
+        "",
+    ]
     for trial in section.trials:
         lines += _table(trial)
     lines += [f"- {note}" for note in section.notes]

@@ -75,7 +75,7 @@ def _fresh(url: str, directory: str) -> str:
         return f"sqlite:///{directory}/catalog.db"
     name = f"catalog_{new_id()}"
     with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}")  # type: ignore[arg-type]
+        connection.execute(f"CREATE DATABASE {name}")
     return url.rpartition("/")[0] + f"/{name}"
 
 

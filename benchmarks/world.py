@@ -21,7 +21,7 @@ from runtimedb_dagster_tests.servers import Server, mariadb, postgres
 __all__ = ["PASSWORD", "USER", "World"]
 
 # Of the sources alone, which live as long as the benchmark; some peers can't take a password of odd characters.
-USER, PASSWORD = "bench", "bench"  # noqa: S105
+USER, PASSWORD = "bench", "bench"
 LINEITEM_ROWS = 6_001_215
 MONEY = ("l_quantity", "l_extendedprice", "l_discount", "l_tax")
 LINEITEM = """
@@ -69,7 +69,11 @@ class World:
     def mariadb(self) -> Server:
         """MariaDB, with a user of a plain password."""
         server = self.stack.enter_context(mariadb())
-        server.run(None, f"CREATE USER {USER}@'127.0.0.1' IDENTIFIED BY '{PASSWORD}'", f"GRANT ALL ON *.* TO {USER}@'127.0.0.1'")
+        server.run(
+            None,
+            f"CREATE USER {USER}@'127.0.0.1' IDENTIFIED BY '{PASSWORD}'",
+            f"GRANT ALL ON *.* TO {USER}@'127.0.0.1'",
+        )
         return server
 
     def url(self, server: Server, database: str) -> str:
@@ -130,11 +134,9 @@ class World:
             duck.execute(
                 f"COPY (SELECT * FROM lineitem LIMIT {self.of(1_800_000)}) TO '{file}' (HEADER false, DELIMITER '\t')"
             )
-        subprocess.run(
-            ["mariadb", *self.client(), "--local-infile=1", database, "-e",
-             f"LOAD DATA LOCAL INFILE '{file}' INTO TABLE lineitem FIELDS OPTIONALLY ENCLOSED BY '\"'; ANALYZE TABLE lineitem"],
-            check=True, stdout=subprocess.DEVNULL,
-        )  # fmt: skip
+        fill = f"LOAD DATA LOCAL INFILE '{file}' INTO TABLE lineitem FIELDS OPTIONALLY ENCLOSED BY '\"'"
+        client = ["mariadb", *self.client(), "--local-infile=1", database]
+        subprocess.run([*client, "-e", f"{fill}; ANALYZE TABLE lineitem"], check=True, stdout=subprocess.DEVNULL)
         file.unlink()
         return self.url(server, database)
 
@@ -163,7 +165,7 @@ class World:
     # Sides
 
     def psql(self, name: str, url: str, command: str) -> Side:
-        """psql running one command into nothing."""
+        """One command, by psql, with its output into nothing."""
         return Side(name, [str(POSTGRES_BIN_PATH / "psql"), url, "-qAt", "-o", "/dev/null", "-c", command])
 
     def ours(self, name: str, command: str, *arguments: object, module: str = "ours", **variables: str) -> Side:
@@ -183,7 +185,8 @@ TABLES = """
     DO $$ BEGIN
         FOR i IN 0 .. {count} - 1 LOOP
             EXECUTE format('CREATE TABLE t%s (id bigint PRIMARY KEY, a integer, b numeric(12,2), c text NOT NULL, '
-                'd date, e timestamp, f boolean, g double precision, h varchar(20), i smallint)', lpad(i::text, 5, '0'));
+                'd date, e timestamp, f boolean, g double precision, h varchar(20), i smallint)',
+                lpad(i::text, 5, '0'));
             EXECUTE format('INSERT INTO t%s SELECT n, n, n / 7.0, ''text '' || n, ''2024-01-01''::date + n::int, '
                 '''2024-01-01''::timestamp + n * interval ''1 s'', n %% 2 = 0, n / 3.0, ''h'' || n, n '
                 'FROM generate_series(1, 10) n', lpad(i::text, 5, '0'));

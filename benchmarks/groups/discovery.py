@@ -30,9 +30,9 @@ def measure(world: World) -> Section:
     ]
     trial = alternate(f"discovery of {count:,} tables", sides, min(world.repeat, 3))
     goals = [
-        _goal("discovery-same", "nothing changed: ≤ 3 s", trial.of(SAME).median, 3),
-        _goal("discovery-some", "1 % changed: ≤ 4 s", trial.of(SOME).median, 4),
-        _goal("discovery-tick", "a sensor's tick: ≤ 10 s", trial.of(TICK).median, 10),
+        Goal.at_most("discovery-same", "nothing changed", trial.of(SAME).median, 3, "s"),
+        Goal.at_most("discovery-some", "1 % changed", trial.of(SOME).median, 4, "s"),
+        Goal.at_most("discovery-tick", "a sensor's tick", trial.of(TICK).median, 10, "s"),
     ]
     return Section("Discovery", "Tables of 10 columns in PostgreSQL, all known to the catalog.", [trial], goals)
 
@@ -42,7 +42,3 @@ def prepare(side: Side) -> None:
     result = alternate("preparation", [side], 1).results[0]
     if result.failed:
         raise RuntimeError(result.failed)
-
-
-def _goal(name: str, goal: str, seconds: float, most: float) -> Goal:
-    return Goal(name, goal, f"{seconds:.1f} s", seconds <= most)

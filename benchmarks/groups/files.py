@@ -24,8 +24,8 @@ def measure(world: World) -> Section:
             *world.of_peers(*((peer, UNCHECKED) for peer in peers), url=url, table="lineitem"),
         ]
         trial = alternate(f"lineitem from a {name} file", sides, world.repeat)
-        ratio = trial.ratio(OURS)
-        goals.append(Goal(f"files-{name.lower()}", f"{name}: ≤ 1.15 × DuckDB's bare COPY", f"{ratio:.2f} ×", ratio <= 1.15))
+        goals.append(Goal.at_most(f"files-{name.lower()}", name, trial.ratio(OURS), 1.15, "of DuckDB's bare COPY"))
         trials.append(trial)
-    about = f"{world.of(6_001_215):,} rows of lineitem each. In the SQLite file its money is floating point, as SQLite has it."
+    rows = f"{world.of(6_001_215):,} rows of lineitem each"
+    about = f"{rows}. In the SQLite file its money is floating point, as SQLite has it."
     return Section("SQLite and DuckDB files", about, trials, goals)

@@ -42,6 +42,6 @@ def _goals(what: str, trial: Trial, counts: list[float]) -> list[Goal]:
     growth = (last.median / counts[-1]) / (second.median / counts[1])
     memory = last.peak / second.peak
     return [
-        Goal(f"growth-{what}", f"time of {what}: linear, ≤ 1.15 × each", f"{growth:.2f} ×", growth <= 1.15),
-        Goal(f"growth-{what}-memory", f"memory of {what}: flat, ≤ 1.15 ×", f"{memory:.2f} ×", memory <= 1.15),
+        Goal.at_most(f"growth-{what}", f"{what}, linear time", growth, 1.15, "of the time each"),
+        Goal.at_most(f"growth-{what}-memory", f"{what}, flat memory", memory, 1.15, "of the peak"),
     ]

@@ -35,5 +35,5 @@ def measure(world: World) -> Section:
     ]
     trial = alternate(f"{connections} connections of {tables} tables", sides, world.repeat)
     over = trial.results[1].median - trial.results[0].median
-    goal = Goal("loading", "≤ 2 s over importing dagster", f"{over:.1f} s", over <= 2)
+    goal = Goal.at_most("loading", "over importing dagster", over, 2, "s")
     return Section("Loading the definitions", "Whole processes, to the loaded repository.", [trial], [goal])

@@ -32,18 +32,18 @@ def measure(world: World) -> Section:
     )
     ours = plain.of(OURS)
     goals = [
-        Goal("postgresql-floor", "≤ 1.0 × psql, every guard on", f"{plain.ratio(OURS):.2f} ×", plain.ratio(OURS) <= 1),
-        Goal("postgresql-memory", "≤ 300 MB", f"{ours.peak:.0f} MB", ours.peak <= 300),
+        Goal.at_most("postgresql-floor", "every guard on", plain.ratio(OURS), 1, "of psql's time"),
+        Goal.at_most("postgresql-memory", "memory", ours.peak, 300, "MB"),
     ]
     if world.peers:
         fastest = min(plain.of(each.name).median for each in (DLT, DLT_CONNECTORX)) / ours.median
         exact = plain.of(DLT.name).median / ours.median
         goals += [
-            Goal("postgresql-dlt", "≥ 2 × as fast as dlt's fastest", f"{fastest:.1f} ×", fastest >= 2),
-            Goal("postgresql-dlt-exact", "≥ 5 × as fast as dlt's exact backend", f"{exact:.1f} ×", exact >= 5),
+            Goal.at_least("postgresql-dlt", "dlt's fastest backend takes", fastest, 2, "times as long"),
+            Goal.at_least("postgresql-dlt-exact", "dlt's exact backend takes", exact, 5, "times as long"),
         ]
     about = (
-        f"{world.of(6_001_215):,} rows of TPC-H lineitem into one version: reserve, guard, read, write, verify, fingerprint, "
-        "fsync, swap. No peer reserves, guards, verifies or syncs."
+        f"{world.of(6_001_215):,} rows of TPC-H lineitem into one version: reserve, guard, read, write, verify, "
+        "fingerprint, fsync, swap. No peer reserves, guards, verifies or syncs."
     )
     return Section("PostgreSQL", about, [plain, wide], goals)

@@ -28,6 +28,6 @@ def measure(world: World) -> Section:
     ]
     trial = alternate(f"a query, {world.of(10_000):,} tables in the catalog", sides, world.repeat)
     added = 1000 * (trial.of(OURS).median - trial.results[0].median)
-    goal = Goal("query", "≤ 10 ms added to DuckDB on the file", f"{added:.1f} ms", added <= 10)
+    goal = Goal.at_most("query", "added to DuckDB on the file", added, 10, "ms")
     about = f"Seconds of one statement, the mean of {TIMES} in one process."
     return Section("A query", about, [trial], [goal])

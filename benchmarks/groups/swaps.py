@@ -34,6 +34,5 @@ def _name(name: str, writers: int) -> str:
 
 
 def _goal(seconds: float, name: str, writers: int) -> Goal:
-    rate, least = SWAPS / seconds, LEAST[name]
     goal_id = f"swaps-{name.lower()}-{writers}"
-    return Goal(goal_id, f"{_name(name, writers)}: ≥ {least:,} a second", f"{rate:.0f} a second", rate >= least)
+    return Goal.at_least(goal_id, _name(name, writers), SWAPS / seconds, LEAST[name], "a second")

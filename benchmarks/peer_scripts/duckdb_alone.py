@@ -25,7 +25,9 @@ def attached() -> duckdb.DuckDBPyConnection:
         folder = Path(spec.origin).parent / "extensions" / f"v{duckdb.__version__}"
         duck.execute(f"LOAD '{folder}/{extension}.duckdb_extension'")
     if not parts.hostname:
-        duck.execute(f"ATTACH '{URL.partition(':///')[2]}' AS source (TYPE {TYPES[parts.scheme]}, READ_ONLY); USE source")
+        duck.execute(
+            f"ATTACH '{URL.partition(':///')[2]}' AS source (TYPE {TYPES[parts.scheme]}, READ_ONLY); USE source"
+        )
         return duck
     password = unquote(parts.password or "").replace("'", "''")
     duck.execute(

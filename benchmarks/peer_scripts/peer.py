@@ -13,6 +13,12 @@ TABLES = sys.argv[2:]
 BATCH_ROWS = 122_880
 
 
+def _told(error: BaseException) -> str:
+    if error.__cause__:
+        return _told(error.__cause__)  # the first cause says most
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:300]
+
+
 def run(read: Callable[[str, Path], None]) -> None:
     """Read each table into one Parquet file, and print the seconds and what failed."""
     OUT.mkdir(parents=True, exist_ok=True)
@@ -21,10 +27,8 @@ def run(read: Callable[[str, Path], None]) -> None:
         try:
             read(table, OUT / f"{table}.parquet")
         except Exception as error:  # noqa: BLE001 - whatever a peer raises is its result
-            while error.__cause__:
-                error = error.__cause__  # noqa: PLW2901 - the first cause says most
-            errors[table] = f"{type(error).__name__}: {' '.join(str(error).split())}"[:300]
+            errors[table] = _told(error)
     print(json.dumps({"seconds": perf_counter() - started, "errors": errors}))
-    for table, error in errors.items():
-        print(f"{table}: {error}", file=sys.stderr)
+    for table, told in errors.items():
+        print(f"{table}: {told}", file=sys.stderr)
     sys.exit(bool(errors))
