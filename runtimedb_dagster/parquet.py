@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import BinaryIO
 
@@ -118,6 +119,7 @@ def _check_columns(reading: Reading, path: Path, columns: tuple[Column, ...]) ->
             )
 
 
+@cache
 def _plain(duckdb_type: str) -> str:
     """A type as DuckDB spells it, without the coordinate system that GeoParquet adds."""
     return str(duckdb.sqltype(re.sub(r"GEOMETRY\('[^']*'\)", "GEOMETRY", duckdb_type)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -280,6 +281,33 @@ def test_duckdbs_stale_idea_of_a_table_is_not_read_by(pg: Remote, parallel: None
         pg.run("ALTER TABLE t ALTER COLUMN a TYPE text USING 'x'")
         with source.read(pg.table("t").ref) as after:
             assert after.duck.execute(after.select).fetchall() == [("x",)]
+
+
+def described(pg: Remote, query: str, name: str) -> list[tuple[Any, ...]]:
+    """What a query says of a table, columns without what they don't have."""
+    rows = pg.run(query.format(chosen=f"n.nspname = 'public' AND c.relname = '{name}'"))
+    return [
+        (pages, plain, [{key: value for key, value in column.items() if value is not None} for column in columns])
+        for _, pages, plain, columns in ((*row[:3], json.loads(row[3])) for row in rows)
+    ]
+
+
+def test_built_in_types_are_described_alike_by_the_short_query(pg: Remote) -> None:
+    whole = postgresql.RELATIONS + postgresql.DESCRIBED
+    pg.run(
+        "CREATE TABLE plain (id bigint PRIMARY KEY, n numeric(12,2), v varchar(20) NOT NULL, t timetz(3), gone int)",
+        "ALTER TABLE plain DROP gone",
+        "COMMENT ON COLUMN plain.n IS 'money'",
+        "CREATE TABLE nothing ()",
+        "CREATE TYPE mood AS ENUM ('good')",
+        "CREATE DOMAIN sure AS integer NOT NULL",
+        "CREATE TYPE pair AS (a int, b int)",
+    )
+    for name in ("plain", "nothing"):
+        assert described(pg, postgresql.BUILT_IN, name) == described(pg, whole, name) != []
+    for kind in ("mood", "sure", "pair", "int[]", "mood[]", "int4range"):
+        pg.run("DROP TABLE IF EXISTS other", f"CREATE TABLE other (id integer, v {kind})")
+        assert described(pg, postgresql.BUILT_IN, "other") == [], kind
 
 
 def test_a_dropped_table_fails_with_what_to_do_and_its_siblings_do_not(pg: Remote) -> None:
