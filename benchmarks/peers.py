@@ -6,7 +6,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 
@@ -18,6 +18,7 @@ __all__ = [
     "DLT",
     "DLT_CONNECTORX",
     "DLT_DISCOVERY",
+    "DLT_ONCE",
     "DUCKDB",
     "DUCKDB_SAME",
     "INSPECTOR",
@@ -64,7 +65,7 @@ class Peer:
     script: str
     environment: str | None = None
     variables: Mapping[str, str] = field(default_factory=dict)
-    at_most: int = 3
+    at_most: int = 2
 
     def side(self, url: str, out: Path, *tables: str, wrong: str | None = None) -> Side:
         """The peer over tables of a source; `*` is all of them."""
@@ -87,13 +88,14 @@ class Peer:
 
 DUCKDB_SAME = Peer("DuckDB's bare COPY, our options", "duckdb_alone.py", variables={"BENCH_COPY": SAME_COPY}, at_most=5)
 DUCKDB = Peer("DuckDB alone, its defaults", "duckdb_alone.py")
-DLT_CONNECTORX = Peer("dlt, connectorx", "dlt_sql.py", "dlt", {"BENCH_BACKEND": "connectorx"})
+DLT_CONNECTORX = Peer("dlt, connectorx", "dlt_sql.py", "dlt", {"BENCH_BACKEND": "connectorx"}, at_most=3)
 DLT = Peer("dlt, pyarrow", "dlt_sql.py", "dlt", {"BENCH_BACKEND": "pyarrow"}, at_most=2)
+DLT_ONCE = replace(DLT, at_most=1)
 CONNECTORX = Peer("connectorx", "connectorx_arrow.py", "connectorx")
 ADBC = Peer("ADBC + pyarrow", "adbc_arrow.py", "adbc")
-MYSQLCLIENT = Peer("mysqlclient + Arrow", "mysqlclient_arrow.py", "mysqlclient", at_most=2)
+MYSQLCLIENT = Peer("mysqlclient + Arrow", "mysqlclient_arrow.py", "mysqlclient")
 INSPECTOR = Peer("SQLAlchemy's inspector", "discovery.py", "dlt", {"BENCH_WITH": "inspector"})
-DLT_DISCOVERY = Peer("dlt, reflecting", "discovery.py", "dlt", {"BENCH_WITH": "dlt"}, at_most=2)
+DLT_DISCOVERY = Peer("dlt, reflecting", "discovery.py", "dlt", {"BENCH_WITH": "dlt"}, at_most=1)
 SLING = Peer("sling", "sling_run.py", "sling")
 
 
@@ -137,5 +139,6 @@ def _call(command: Sequence[str]) -> str | None:
     if not done.returncode:
         return None
     lines = [line.strip() for line in done.stderr.splitlines()]
+    # pip's own words are the least telling ones.
     causes = [line for line in lines if re.match(r"[\w.]*(Exception|Error): ", line)]
     return (causes or lines or ["no reason given"])[0][:200]

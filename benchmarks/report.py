@@ -44,8 +44,9 @@ def _kept() -> dict[str, Any]:
 HEAD = """# Results
 
 Written by `make bench` from [results.json](results.json), which has every round. Seconds are medians of rounds in which
-the sides take turns, each in a process of its own; of ours, from the request to the last swap, of peers, the work
-without imports. Memory is the peak of the process and its children, CPU that of the whole process.
+the sides take turns, each in a process of its own; the slow ones take part in fewer rounds. Ours are from the request to
+the last swap, a peer's are its work without imports. Memory is the peak of the process and its children, CPU is that of
+the whole process.
 
 ![Seconds and peak memory for lineitem, RuntimeDB against the peers](lineitem.png)
 

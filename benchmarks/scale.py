@@ -1,6 +1,6 @@
 """What a large catalog costs: 100 connections x 1,000 tables, and x 10,000, on SQLite and on PostgreSQL.
 
-    python benchmarks/scale.py
+    python -m benchmarks.scale
 
 The rows are made by the database itself, each table with 10 columns and a version; what is measured is RuntimeDB's own
 code over them. Medians of 5.

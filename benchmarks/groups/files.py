@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from benchmarks.measure import Goal, Section, alternate
-from benchmarks.peers import ADBC, CONNECTORX, DLT, DUCKDB, DUCKDB_SAME, SLING
+from benchmarks.peers import ADBC, CONNECTORX, DLT_ONCE, DUCKDB, DUCKDB_SAME, SLING
 from benchmarks.world import World
 
 OURS = "RuntimeDB"
@@ -14,8 +14,8 @@ def measure(world: World) -> Section:
     """Both files, each against those that read it."""
     trials, goals = [], []
     sources = {
-        "SQLite": (f"sqlite:///{world.sqlite_lineitem}", (DUCKDB, DLT, CONNECTORX, ADBC, SLING)),
-        "DuckDB": (f"duckdb:///{world.duckdb_file}", (DUCKDB, DLT, ADBC)),
+        "SQLite": (f"sqlite:///{world.sqlite_lineitem}", (DUCKDB, DLT_ONCE, CONNECTORX, ADBC, SLING)),
+        "DuckDB": (f"duckdb:///{world.duckdb_file}", (DUCKDB, DLT_ONCE, ADBC)),
     }
     for name, (url, peers) in sources.items():
         sides = [

@@ -26,7 +26,7 @@ def measure(world: World) -> Section:
     tables = alternate("tables", [_tables(world, many, pattern, count) for pattern, count in sizes.items()], 1)
     return Section(
         "Growth",
-        "Rows of four columns. The seconds of 10,000 tables are those of one round.",
+        "Rows of four columns; tables of 10 rows, in one round.",
         [rows, tables],
         [*_goals("rows", rows, [count / 1e6 for count in counts]), *_goals("tables", tables, list(sizes.values()))],
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from benchmarks.measure import Goal, Section, alternate
-from benchmarks.peers import ADBC, DLT, DUCKDB
+from benchmarks.peers import ADBC, DLT_ONCE, DUCKDB
 from benchmarks.world import World
 
 CORE, RUN, EVENTS = "RuntimeDB", "RuntimeDB, a Dagster run", "Dagster's events of such a run alone"
@@ -17,7 +17,7 @@ def measure(world: World) -> Section:
         world.ours(CORE, "refresh", url, "*"),
         world.ours(RUN, "run", url, module="ours_dagster"),
         world.ours(EVENTS, "events", url, module="ours_dagster"),
-        *world.of_peers((DLT, ""), (ADBC, ""), url=url, table="*"),
+        *world.of_peers((DLT_ONCE, ""), (ADBC, ""), url=url, table="*"),
     ]
     trial = alternate(f"{count:,} tables of 10 rows", sides, min(world.repeat, 3), amount=count)
     each = 1000 * trial.of(CORE).median / count

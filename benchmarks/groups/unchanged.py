@@ -17,5 +17,5 @@ def measure(world: World) -> Section:
     ]
     trial = alternate("lineitem, unchanged", sides, min(world.repeat, 3))
     goal = Goal.at_most("unchanged", "detected, nothing swapped", trial.ratio(name), 1.1, "of the bare read")
-    about = "The read is DuckDB's bare COPY of the same table. The memory of the second includes its first refresh."
+    about = "The read is DuckDB's bare COPY of the same table. Memory and CPU of the second include those of a first."
     return Section("An unchanged table", about, [trial], [goal])
