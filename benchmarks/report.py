@@ -43,8 +43,8 @@ def _kept() -> dict[str, Any]:
 
 HEAD = """# Results
 
-Written by `make bench` from [results.json](results.json), which has every round. Seconds are medians of rounds in which
-the sides take turns, each in a process of its own; the slow ones take part in fewer rounds. Ours are from the request to
+Written by `make bench` from [results.json](results.json), which has every round. Seconds are medians of rounds in
+which the sides take turns, each in a process of its own; the slow ones take part in fewer. Ours are from the request to
 the last swap, a peer's are its work without imports. Memory is the peak of the process and its children, CPU is that of
 the whole process.
 
