@@ -25,9 +25,7 @@ def read(table: str, target: Path) -> None:
         destination=dlt.destinations.filesystem(f"file://{target.parent}/dlt"),
         dataset_name="tables",
     )
-    source = (
-        sql_database(CREDENTIALS, **OPTIONS).parallelize() if table == "*" else sql_table(CREDENTIALS, table, **OPTIONS)
-    )
+    source = sql_database(CREDENTIALS, **OPTIONS) if table == "*" else sql_table(CREDENTIALS, table, **OPTIONS)
     pipeline.run(source, loader_file_format="parquet", write_disposition="replace").raise_on_failed_jobs()
 
 
