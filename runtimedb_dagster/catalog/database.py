@@ -33,6 +33,15 @@ RETRY_SECONDS = (0.05, 0.2, 0.5, 1.0, 2.0, 4.0)
 POOLS = {"sqlite": {"pool_size": 8, "max_overflow": 56}, "postgresql": {"pool_size": 1, "max_overflow": 2}}
 # PostgreSQL's codes for: could not serialize, deadlock, lock not available.
 TRY_AGAIN = {"40001", "40P01", "55P03"}
+# What it says when it takes no connection, for it is being started, is ending or has its hands full.
+AWAY = (
+    "Connection refused",
+    "the database system is",
+    "too many clients",
+    "server closed the connection unexpectedly",
+    "terminating connection due to",
+    "Connection reset by peer",
+)
 
 
 def new_id() -> str:
@@ -146,7 +155,7 @@ def _lost() -> DBAPIError:
 
 def _is_away(error: DBAPIError) -> bool:
     """Whether PostgreSQL took no connection; wrong passwords and names are for people to mend."""
-    return any(sign in str(error.orig) for sign in ("Connection refused", "the database system is", "too many clients"))
+    return any(sign in str(error.orig) for sign in AWAY)
 
 
 def _said(error: DBAPIError) -> str:
