@@ -14,8 +14,9 @@ from queue import Empty, SimpleQueue
 
 from runtimedb_dagster import parquet
 from runtimedb_dagster.catalog import Catalog, new_id
+from runtimedb_dagster.catalog.versions import lost
 from runtimedb_dagster.config import Settings
-from runtimedb_dagster.errors import RefreshError, RuntimeDBError
+from runtimedb_dagster.errors import CatalogError, RefreshError, RuntimeDBError, SupersededError
 from runtimedb_dagster.failpoints import hit
 from runtimedb_dagster.heartbeat import renewed, utc_now
 from runtimedb_dagster.model import Column, Connection, Reservation, Table, TableRef, Version
@@ -187,8 +188,11 @@ class Refresher:
             with renewed(self.settings.write_lease, lambda: self._renew(reservation)):
                 written = self._write(source, reservation)
             return self._publish(reservation, written)
-        except Exception:
-            self._give_up(reservation)
+        except Exception as error:
+            swept = self._give_up(reservation)
+            if swept and not isinstance(error, (CatalogError, SupersededError)):
+                # The file went while it was written, or the process slept: the error says only what came of that.
+                raise lost(reservation) from error
             raise
 
     def as_it_is(self, table: Table) -> Refreshed:
@@ -260,13 +264,19 @@ class Refresher:
             location=self.storage.location(version.path),
         )
 
-    def _give_up(self, reservation: Reservation) -> None:
-        """Let go of a file that will not be published, now rather than when its write lease ends."""
+    def _give_up(self, reservation: Reservation) -> bool:
+        """Let go of a file that will not be published, now rather than when its write lease ends.
+
+        Returns:
+            Whether a sweep was there before.
+        """
+        swept = False
         try:
-            self.catalog.versions.abandon(reservation, utc_now())
+            swept = self.catalog.versions.abandon(reservation, utc_now())
             self._sweep_now(reservation)
         except RuntimeDBError:
             logger.warning("the file of %s is left to a later sweep", reservation.table.ref, exc_info=True)
+        return swept
 
     def _sweep_now(self, reservation: Reservation) -> None:
         self.sweeper.sweep(utc_now(), path=reservation.path)

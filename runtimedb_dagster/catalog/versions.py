@@ -18,7 +18,7 @@ from runtimedb_dagster.catalog.database import Database, new_id, next_sequence, 
 from runtimedb_dagster.errors import RefreshError, ReservationLostError, SupersededError
 from runtimedb_dagster.model import Column, Connection, Reservation, Table, TableRef, Version
 
-__all__ = ["VersionCatalog", "retire", "version_of"]
+__all__ = ["VersionCatalog", "lost", "retire", "version_of"]
 
 
 class VersionCatalog:
@@ -64,10 +64,16 @@ class VersionCatalog:
             _require(reservation, renewed)
 
     @transition
-    def abandon(self, reservation: Reservation, now: datetime) -> None:
-        """Let the next sweep have a file that will not be published."""
+    def abandon(self, reservation: Reservation, now: datetime) -> bool:
+        """Let the next sweep have a file that will not be published.
+
+        Returns:
+            Whether a sweep has it already.
+        """
         with self._database.write() as tx:
+            kept = tx.execute(select(schema.pending_deletions.c.id).where(_unclaimed(reservation))).first()
             _condemn(tx, reservation, now)
+            return kept is None
 
     @transition
     def swap(self, reservation: Reservation, version: Version, delete_after: datetime) -> None:
@@ -222,10 +228,15 @@ def _rescue(tx: Transaction, reservation: Reservation) -> None:
 
 def _require(reservation: Reservation, changed: CursorResult[Any]) -> None:
     if changed.rowcount != 1:
-        raise ReservationLostError(
-            f"{reservation.table.ref}: the write outlived its write lease and the sweep has claimed the file; "
-            "refresh it again, and raise RUNTIMEDB_WRITE_LEASE if this machine sleeps for longer"
-        )
+        raise lost(reservation)
+
+
+def lost(reservation: Reservation) -> ReservationLostError:
+    """What a writer is told whose file the sweep has."""
+    return ReservationLostError(
+        f"{reservation.table.ref}: the write outlived its write lease and the sweep has claimed the file; refresh it "
+        "again, keep the machines' clocks together, and raise RUNTIMEDB_WRITE_LEASE if this one sleeps for longer"
+    )
 
 
 def _unclaimed(reservation: Reservation) -> Any:

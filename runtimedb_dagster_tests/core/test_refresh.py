@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from runtimedb_dagster import RefreshRequest, RuntimeDB, failpoints
+from runtimedb_dagster import RefreshRequest, RuntimeDB, failpoints, parquet
 from runtimedb_dagster.errors import (
     ConnectionNotFoundError,
     RefreshError,
@@ -432,6 +432,19 @@ def test_a_refresh_that_slept_for_long_asks_whether_it_was_swept_before_it_reads
     with pytest.raises(ReservationLostError, match="the sweep has claimed the file"):
         refresh_one(db, "endless")
     assert Inside.of(db).files() == Inside.of(db).live()
+
+
+def test_a_file_that_is_swept_while_it_is_written_is_said_to_be(
+    db: RuntimeDB, shop: SourceFile, inside: Inside, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when the sweep's clock is far ahead: not that there is no such file."""
+    refresh_one(db, "orders")
+    before = inside.live()
+    shop.run("INSERT INTO orders VALUES (1000, 1)")
+    monkeypatch.setattr(parquet, "hit", lambda _: db.sweep(long_after(db.settings)))
+    with pytest.raises(ReservationLostError, match="the sweep has claimed the file"):
+        refresh_one(db, "orders")
+    assert inside.files() == inside.live() == before
 
 
 # At once
