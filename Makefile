@@ -12,16 +12,19 @@ TESTS := runtimedb_dagster_tests
 # What does not wait for the daemon's minutes; the other half does.
 PARTS := $(TESTS)/core $(TESTS)/downstream $(TESTS)/sources $(TESTS)/test_spread.py $(TESTS)/test_workers.py
 REPEAT ?= 20
+SECONDS ?= 600
+STORAGE ?= files
 MINUTES ?= inf
 PYTEST = env -u RUNTIMEDB_HOME -u DAGSTER_HOME $(BIN)/python -m pytest
 
-.PHONY: help demo dev instance test test-parts test-deployment torture crowd fuzz lock audit lint bench docs format clean
+.PHONY: help demo dev instance test test-parts test-deployment torture soak crowd fuzz lock audit lint bench docs format clean
 
 help:
 	@echo "make demo    a real database, connected, materialized by Dagster, queried"
 	@echo "make dev     the Dagster UI on port $(PORT), over the same instance"
 	@echo "make test    all tests"
 	@echo "make torture every fault REPEAT=$(REPEAT) times on every catalog and storage (hours; MINUTES=15 ends it sooner)"
+	@echo "make soak    everything at once for SECONDS=$(SECONDS) on STORAGE=$(STORAGE) (or s3), while servers restart and clocks are off"
 	@echo "make lint    ruff, mypy, import-linter"
 	@echo "make crowd   many processes over the same tables (SECONDS=60 for each storage)"
 	@echo "make fuzz    a fuzzer on URLs, options, requests, queries and types (SECONDS=60)"
@@ -46,6 +49,10 @@ test-deployment:
 # Kills, errors, lost answers and delays at every failpoint; one table, and exit status 1 on any failure.
 torture: $(VENV)/test.stamp
 	@env -u RUNTIMEDB_HOME -u DAGSTER_HOME $(BIN)/python -W ignore -m $(TESTS).torture --repeat $(REPEAT) --minutes $(MINUTES)
+
+# Refreshes, readers, sweeps, changes, restarts at once, on two servers of its own; by hand, for it takes its time.
+soak: $(VENV)/test.stamp
+	@env -u RUNTIMEDB_HOME -u DAGSTER_HOME $(BIN)/python -W ignore -m $(TESTS).soak --seconds $(SECONDS) --storage $(STORAGE)
 
 lint: $(VENV)/lint.stamp
 	$(BIN)/ruff format --check .
