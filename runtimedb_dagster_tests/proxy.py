@@ -8,7 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
-__all__ = ["Proxy", "proxy"]
+__all__ = ["Proxy", "dying", "proxy"]
+
+ENDING = "terminating connection due to unexpected postmaster exit"
+FATAL = b"SFATAL\0C57P01\0M" + ENDING.encode() + b"\0\0"
 
 
 @dataclass
@@ -93,3 +96,28 @@ def proxy(server_port: int) -> Iterator[Proxy]:
         finally:
             listener.shutdown(socket.SHUT_RDWR)
             accepting.join()
+
+
+@contextmanager
+def dying(*, silent: bool) -> Iterator[int]:
+    """A PostgreSQL that ends whenever somebody connects, with its last word or without; yields its port.
+
+    It is played: in a restart that moment can't be met for sure.
+    """
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def end() -> None:
+            with suppress(OSError):
+                while True:
+                    client, _ = listener.accept()
+                    with client:
+                        client.recv(1 << 16)
+                        client.sendall(b"" if silent else b"E" + (len(FATAL) + 4).to_bytes(4, "big") + FATAL)
+
+        ending = threading.Thread(target=end, daemon=True)
+        ending.start()
+        try:
+            yield listener.getsockname()[1]
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            ending.join()

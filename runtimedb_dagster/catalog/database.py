@@ -41,6 +41,7 @@ AWAY = (
     "server closed the connection unexpectedly",
     "terminating connection due to",
     "Connection reset by peer",
+    "during SSL exchange",
 )
 
 

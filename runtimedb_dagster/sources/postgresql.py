@@ -254,7 +254,8 @@ def _quoted(value: str) -> str:
 PASSING = (
     "Connection refused", "No such file or directory", "timeout expired", "the database system is",
     "too many clients", "remaining connection slots", "conflict with recovery", "terminating connection",
-    "server closed the connection", "could not translate host name", "lock timeout", "SSL SYSCALL", "deadlock detected",
+    "server closed the connection", "could not translate host name", "lock timeout", "SSL SYSCALL",
+    "during SSL exchange", "deadlock detected",
 )  # fmt: skip
 
 ADVICE = {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import socket
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -34,7 +33,7 @@ from runtimedb_dagster_tests.core.support import (
     rows,
     version_of,
 )
-from runtimedb_dagster_tests.proxy import proxy
+from runtimedb_dagster_tests.proxy import dying, proxy
 from runtimedb_dagster_tests.servers import PASSWORD, Server, postgres
 
 
@@ -187,24 +186,13 @@ def test_a_restart_of_the_server_is_survived() -> None:
         catalog.close()
 
 
-@pytest.mark.parametrize("said", ["", "terminating connection due to unexpected postmaster exit"])
-def test_a_server_that_ends_while_it_is_connected_to_is_away(postgres_server: Server, database: str, said: str) -> None:
-    """The moments of a restart that no test meets for sure: so the server is played."""
-    fatal = b"SFATAL\0C57P01\0M" + said.encode() + b"\0\0"
-    answer = b"E" + (len(fatal) + 4).to_bytes(4, "big") + fatal if said else b""
-    with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor() as pool:
-
-        def end() -> None:
-            client, _ = listener.accept()
-            with client:
-                client.recv(1 << 16)
-                client.sendall(answer)
-
-        ending = pool.submit(end)
-        url = postgres_server.catalog_url(database) + "?sslmode=disable&gssencmode=disable"
-        with pytest.raises(CatalogUnavailableError):
-            Catalog(url.replace(f":{postgres_server.port}/", f":{listener.getsockname()[1]}/"))
-        ending.result(60)
+@pytest.mark.parametrize(("sslmode", "silent"), [("disable", False), ("disable", True), ("require", False)])
+def test_a_server_that_ends_while_it_is_connected_to_is_away(
+    postgres_server: Server, database: str, sslmode: str, silent: bool
+) -> None:
+    url = postgres_server.catalog_url(database) + f"?sslmode={sslmode}&gssencmode=disable"
+    with dying(silent=silent) as port, pytest.raises(CatalogUnavailableError):
+        Catalog(url.replace(f":{postgres_server.port}/", f":{port}/"))
 
 
 def test_a_commit_that_is_lost_is_not_made_again(catalog: Catalog, postgres_server: Server, database: str) -> None:

@@ -68,7 +68,8 @@ class Expected:
 # What libpq and DuckDB say of a server that goes away.
 AWAY = (
     "terminating connection|server closed the connection|is shutting down|Connection refused|the database system is"
-    "|onnection to .* lost|no connection to the server|could not (receive|send) data|does not answer"
+    "|onnection to .* lost|no connection to the server|could not (receive|send) data"
+    "|during SSL exchange|does not answer"
 )
 EXPECTED = (
     Expected("superseded by a later refresh", "SupersededError"),

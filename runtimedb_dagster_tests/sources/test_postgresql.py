@@ -19,7 +19,7 @@ from runtimedb_dagster.errors import RefreshError, SourceError, SourceUnavailabl
 from runtimedb_dagster.model import Column
 from runtimedb_dagster.sources import open_source, postgresql
 from runtimedb_dagster_tests.core.support import await_that
-from runtimedb_dagster_tests.proxy import proxy
+from runtimedb_dagster_tests.proxy import dying, proxy
 from runtimedb_dagster_tests.servers import PASSWORD, Server, replica
 from runtimedb_dagster_tests.sources.support import PASSWORD_ENV, Remote
 from runtimedb_dagster_tests.tls import TLSFront, tls_front
@@ -391,6 +391,12 @@ def test_a_server_that_is_away_is_said_and_passes(pg: Remote) -> None:
         SourceUnavailableError, match=r"^Connection 'away' \(postgresql://owner@127\.0\.0\.1:1/x\) can't be opened"
     ):
         pg.db.connect("away", "postgresql://owner@127.0.0.1:1/x", password_env=PASSWORD_ENV)
+
+
+@pytest.mark.parametrize(("sslmode", "silent"), [("disable", False), ("disable", True), ("require", False)])
+def test_a_server_that_ends_while_it_is_connected_to_is_away(pg: Remote, sslmode: str, silent: bool) -> None:
+    with dying(silent=silent) as port, pytest.raises(SourceUnavailableError):
+        pg.db.connect("away", f"postgresql://owner@127.0.0.1:{port}/x?sslmode={sslmode}", password_env=PASSWORD_ENV)
 
 
 def test_a_wrong_password_is_said_and_does_not_pass(pg: Remote, monkeypatch: pytest.MonkeyPatch) -> None:
