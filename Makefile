@@ -12,7 +12,6 @@ TESTS := runtimedb_dagster_tests
 # What does not wait for the daemon's minutes; the other half does.
 PARTS := $(TESTS)/core $(TESTS)/downstream $(TESTS)/sources $(TESTS)/test_spread.py $(TESTS)/test_workers.py
 REPEAT ?= 20
-SECONDS ?= 600
 STORAGE ?= files
 MINUTES ?= inf
 PYTEST = env -u RUNTIMEDB_HOME -u DAGSTER_HOME $(BIN)/python -m pytest
