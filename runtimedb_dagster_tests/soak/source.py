@@ -68,7 +68,7 @@ class Mutator:
             ("refilled", f"DELETE FROM {table}", *_refill(table, number)[1:]),
             ("emptied", f"TRUNCATE {table}"),
             ("dropped", f"DROP TABLE {table}"),
-            ("altered", f"ALTER TABLE {table} ADD COLUMN c{number % 100} text DEFAULT 'new'"),
+            ("altered", f"ALTER TABLE {table} ADD COLUMN IF NOT EXISTS c{number % 100} text DEFAULT 'new'"),
             ("altered", f"ALTER TABLE {table} ALTER COLUMN n TYPE {self.lots.choice(('int', 'bigint', 'numeric(9)'))}"),
             ("replaced", f"DROP TABLE {table}", *_create(table), *_refill(table, number)),
         ])  # fmt: skip
