@@ -9,14 +9,15 @@ PORT ?= 3000
 SECONDS ?= 60
 EXTRAS_LOCKED := ui downstream postgresql s3 workers ducklake iceberg motherduck
 TESTS := runtimedb_dagster_tests
-# What does not wait for the daemon's minutes; the other half does.
-PARTS := $(TESTS)/core $(TESTS)/downstream $(TESTS)/sources $(TESTS)/test_spread.py $(TESTS)/test_workers.py
+# Three parts side by side, which mostly wait: for a disk, for servers, for a daemon's minutes.
+CORE := $(TESTS)/core $(TESTS)/downstream
+SOURCES := $(TESTS)/sources $(TESTS)/test_spread.py $(TESTS)/test_workers.py
 REPEAT ?= 20
 STORAGE ?= files
 MINUTES ?= inf
 PYTEST = env -u RUNTIMEDB_HOME -u DAGSTER_HOME $(BIN)/python -m pytest
 
-.PHONY: help demo dev instance test test-parts test-deployment torture soak crowd fuzz lock audit lint bench docs format clean
+.PHONY: help demo dev instance test test-core test-sources test-deployment torture soak crowd fuzz lock audit lint bench docs format clean
 
 help:
 	@echo "make demo    a real database, connected, materialized by Dagster, queried"
@@ -37,13 +38,15 @@ dev: $(VENV)/demo.stamp instance
 	$(BIN)/dagster dev -p $(PORT)
 
 test: $(VENV)/test.stamp
-	@$(MAKE) --no-print-directory -j2 --output-sync=target test-parts test-deployment
+	@$(MAKE) --no-print-directory -j3 --output-sync=target test-core test-sources test-deployment
 
-# Side by side: the second mostly waits for a daemon. Each prints when it is done.
-test-parts:
-	@$(PYTEST) $(PARTS)
+# Each prints when it is done.
+test-core:
+	@$(PYTEST) $(CORE)
+test-sources:
+	@$(PYTEST) $(SOURCES)
 test-deployment:
-	@$(PYTEST) $(filter-out $(PARTS),$(wildcard $(TESTS)/test_*.py))
+	@$(PYTEST) $(filter-out $(SOURCES),$(wildcard $(TESTS)/test_*.py))
 
 # Kills, errors, lost answers and delays at every failpoint; one table, and exit status 1 on any failure.
 torture: $(VENV)/test.stamp

@@ -15,6 +15,7 @@ from runtimedb_dagster_tests.core.faulty import FORBIDDEN, Fault, Faulty, faulty
 from runtimedb_dagster_tests.core.s3 import Bucket
 from runtimedb_dagster_tests.core.support import SourceFile, long_after, refresh_all, refresh_one, rows
 
+LOOK = "GET list-type"  # whether the storage is empty, once per request and sweep
 PART, COMPLETE, BEGIN = ("PUT", "partNumber"), ("POST", "uploadId"), ("POST", "uploads")
 
 
@@ -114,7 +115,7 @@ def test_a_sweep_asks_a_store_that_is_away_once(db: RuntimeDB, proxy: Faulty, bu
     proxy.requests.clear()
     proxy.faults.append(Fault("GET", "uploads", "gone"))
     assert db.sweep().files_failed == 2
-    assert len(proxy.requests) == 3  # the tries of one deletion
+    assert proxy.requests == [LOOK, *["GET uploads&prefix"] * 3], "the tries of one deletion"
     assert [deletion.attempts for deletion in db.pending_deletions()] == [1, 1]
     proxy.faults.clear()
     db._sweeper.sweep(long_after(db.settings))
@@ -137,4 +138,4 @@ def test_a_small_table_costs_four_requests(db: RuntimeDB, proxy: Faulty) -> None
     refresh_one(db, "customers")
     proxy.requests.clear()
     refresh_one(db, "orders")
-    assert proxy.requests == ["POST uploads", "PUT uploadId", "POST uploadId", "GET"]
+    assert proxy.requests == [LOOK, "POST uploads", "PUT uploadId", "POST uploadId", "GET"]
