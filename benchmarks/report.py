@@ -28,7 +28,12 @@ def publish(order: list[str]) -> None:
     kept = _kept()
     sections = [(kept[group], Section.of(kept[group])) for group in order if group in kept]
     reasons = json.loads(REASONS.read_text(encoding="utf-8"))
-    parts = [HEAD.format(rows="\n".join(_goal(goal, reasons) for _, each in sections for goal in each.goals))]
+    parts = [
+        HEAD.format(
+            note=reasons.get("note", ""),
+            rows="\n".join(_goal(goal, reasons) for _, each in sections for goal in each.goals),
+        )
+    ]
     parts += [_section(about, section) for about, section in sections]
     REPORT.write_text("\n".join(parts), encoding="utf-8")
     for _, section in sections:
@@ -47,7 +52,7 @@ Written by `make bench` from [results.json](results.json), which has every round
 which the sides take turns, each in a process of its own; the slow ones take part in fewer. Ours are from the request to
 the last swap, a peer's are its work without imports. Memory is the peak of the process and its children, CPU is that of
 the whole process.
-
+{note}
 ![Seconds and peak memory for lineitem, RuntimeDB against the peers](lineitem.png)
 
 ## Goals
