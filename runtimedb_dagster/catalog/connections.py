@@ -41,6 +41,7 @@ class ConnectionCatalog:
         """
         connection = Connection(new_id(), name, source_type, url, options, password_env, now)
         with self._database.write() as tx:
+            next_sequence(tx)  # one at a time, so that none misses a name that another is about to take
             taken = tx.execute(
                 select(schema.connections.c.name).where(func.lower(schema.connections.c.name) == name.lower())
             ).scalar()

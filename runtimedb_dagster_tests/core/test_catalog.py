@@ -16,7 +16,7 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
-from runtimedb_dagster import Connection, Table
+from runtimedb_dagster import Connection, Table, failpoints
 from runtimedb_dagster.catalog import Catalog, migrations, new_id, schema
 from runtimedb_dagster.errors import (
     CatalogError,
@@ -269,16 +269,21 @@ def test_a_name_is_taken_in_any_case(catalog: Catalog, name: str) -> None:
     assert len(catalog.connections.list()) == 1
 
 
-def test_one_of_many_that_add_a_name_at_once_wins(catalog: Catalog) -> None:
-    def add(_: int) -> bool:
+def test_one_of_many_that_add_a_name_at_once_wins(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
+    def add(name: str) -> bool:
         try:
-            catalog.connections.add("shop", "duckdb", "duckdb:///x", {}, None, NOW)
+            catalog.connections.add(name, "duckdb", "duckdb:///x", {}, None, NOW)
         except ConfigurationError:
             return False
         return True
 
+    monkeypatch.setenv(failpoints.VARIABLE, "before_commit=delay@0.3:1")  # the others come before the first is done
+    failpoints.arm()
     with ThreadPoolExecutor(8) as pool:
-        assert sum(pool.map(add, range(8))) == 1
+        assert sum(pool.map(add, ["shop", "SHOP"] * 4)) == 1
+    monkeypatch.undo()
+    failpoints.arm()
+    assert len(catalog.connections.list()) == 1
 
 
 def test_removing_a_connection_schedules_its_files(catalog: Catalog, shop: Connection, orders: Table) -> None:
