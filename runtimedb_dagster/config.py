@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
@@ -94,7 +95,6 @@ class Settings(BaseSettings):
     threads: int | None = Field(default=None, ge=1, description="DuckDB's threads (default: one per core)")
     executor: str = Field(
         default=IN_PROCESS,
-        pattern=r"^(in_process|[\w.]+:\w+)$",
         description="who runs the job refresh: in_process, or module:name of one of Dagster's executors",
     )
     executor_config: Annotated[str | None, BeforeValidator(_json)] = Field(
@@ -124,12 +124,22 @@ class Settings(BaseSettings):
     def _absolute(cls, home: Path) -> Path:
         return home.expanduser().absolute()
 
+    @field_validator("executor")
+    @classmethod
+    def _is_importable(cls, value: str) -> str:
+        if value != IN_PROCESS and not re.fullmatch(r"[\w.]+:\w+", value):
+            raise ValueError("write in_process, or module:name such as dagster_celery:celery_executor")
+        return value
+
     @field_validator("executor_config")
     @classmethod
     def _is_json_object(cls, value: str | None) -> str | None:
-        if value is not None and not isinstance(json.loads(value), dict):
-            raise ValueError("it is not a JSON object")
-        return value
+        try:
+            if value is None or isinstance(json.loads(value), dict):
+                return value
+        except json.JSONDecodeError:
+            pass
+        raise ValueError('write a JSON object, such as {"broker": {"env": "CELERY_BROKER"}}')
 
     @property
     def effective_catalog_url(self) -> str:

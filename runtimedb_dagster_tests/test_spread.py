@@ -235,7 +235,7 @@ def test_who_was_overtaken_yields_the_version_of_who_was_later(source: Path, mon
         ("no_such_module:executor", "can't be imported"),
         ("dagster:no_such_executor", "can't be imported"),
         ("dagster:asset", "is not an executor"),
-        ("in-process", "executor"),
+        ("in-process", "write in_process, or module:name"),
     ],
 )
 def test_an_executor_that_does_not_exist_is_named(source: Path, executor: str, message: str) -> None:
@@ -245,7 +245,7 @@ def test_an_executor_that_does_not_exist_is_named(source: Path, executor: str, m
 
 @pytest.mark.parametrize("config", ["{", "[1]", '"text"'])
 def test_an_executors_configuration_is_a_json_object(config: str) -> None:
-    with pytest.raises(ConfigurationError, match="executor_config"):
+    with pytest.raises(ConfigurationError, match=r"'executor_config' is wrong: .*write a JSON object"):
         Settings(executor_config=config)
 
 
