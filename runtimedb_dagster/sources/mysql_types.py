@@ -54,6 +54,8 @@ class _Arrival:
 
 TEXT = _Arrival("VARCHAR")
 AS_TEXT = _Arrival("VARCHAR", remote="CAST({} AS CHAR)")
+# The same text for the server to make, in half the time.
+TIME_AS_TEXT = replace(AS_TEXT, remote="CONCAT({})")
 OTHER = {
     "float": _Arrival("FLOAT"),
     "double": _Arrival("DOUBLE"),
@@ -131,7 +133,7 @@ def _arrival(column: Column, tinyint1: Tinyint1, zero_dates: ZeroDates) -> _Arri
     if word in OTHER:
         return OTHER[word]
     if word in SIZED:
-        return SIZED[word](column.type)
+        return SIZED[word](column)
     raise TypeContractError(
         f"column {identifier(column.name)} of type {column.type}: no exact form in a version; "
         "cast it in a view on the source, and refresh that, or leave it out with exclude_columns"
@@ -140,21 +142,22 @@ def _arrival(column: Column, tinyint1: Tinyint1, zero_dates: ZeroDates) -> _Arri
 
 def _calendar(kept: str, zero_dates: ZeroDates) -> _Arrival:
     if zero_dates == "fail":
-        return replace(AS_TEXT, kept=kept)
+        return replace(TIME_AS_TEXT, kept=kept)
     declared = f"{kept}, zero dates as NULL"
-    return replace(AS_TEXT, kept=kept, made=WITHOUT_ZEROS.format(kept), declared=declared, nullable=True)
+    return replace(TIME_AS_TEXT, kept=kept, made=WITHOUT_ZEROS.format(kept), declared=declared, nullable=True)
 
 
-def _decimal(column_type: str) -> _Arrival:
-    found = DECIMAL.match(column_type)
+def _decimal(column: Column) -> _Arrival:
+    found = DECIMAL.match(column.type)
     if found is None or int(found[1]) > 38:  # noqa: PLR2004 - the digits of a decimal128
         return replace(AS_TEXT, declared="text")
-    return replace(AS_TEXT, kept=f"DECIMAL({found[1]},{found[2]})")
+    kept = f"DECIMAL({found[1]},{found[2]})"
+    return _Arrival(kept) if column.base == kept else replace(AS_TEXT, kept=kept)
 
 
-def _bit(column_type: str) -> _Arrival:
-    width = re.sub(r"\D", "", column_type) or "1"
+def _bit(column: Column) -> _Arrival:
+    width = re.sub(r"\D", "", column.type) or "1"
     return _Arrival("VARCHAR", remote=f"LPAD(BIN({{}}), {width}, '0')", declared="text")
 
 
-SIZED: dict[str, Callable[[str], _Arrival]] = {"decimal": _decimal, "bit": _bit}
+SIZED: dict[str, Callable[[Column], _Arrival]] = {"decimal": _decimal, "bit": _bit}

@@ -51,6 +51,7 @@ class Projected:
         remote: SQL of the source that yields what `expression` starts from, where the bare column does not do.
         arrives: DuckDB's type of what `expression` starts from, where that is not in `column`.
         guard: SQL of the source that is true for a value without an exact form; `because` says why.
+        scan_guards: whether DuckDB's own scan fails on such a value, so that nobody has to look for it before.
     """
 
     column: Column
@@ -60,6 +61,7 @@ class Projected:
     guard: str | None = None
     because: str = ""
     arrives: str | None = None
+    scan_guards: bool = False
 
     @property
     def masked(self) -> bool:

@@ -115,8 +115,9 @@ class SQLite:
     ) -> str:
         """DuckDB's scan where it reads every column right, else a query of SQLite."""
         source = f"{qualified('main', ref.table_name)}{f' WHERE {where}' if where else ''}"
-        _guard(duck, alias, source, projection)
-        if relation.native and where is None and _scan_fits(duck, alias, ref, projection):
+        native = relation.native and where is None and _scan_fits(duck, alias, ref, projection)
+        _guard(duck, alias, source, [each for each in projection if not (native and each.scan_guards)])
+        if native:
             return attached(alias, ref, None)
         asked = ", ".join(f"{each.remote} AS {identifier(each.source_name)}" for each in projection)
         query = f"sqlite_query({literal(alias)}, {literal(f'SELECT {asked} FROM {source}')})"
@@ -135,6 +136,8 @@ class SQLite:
             return "there is no such file"
         if self._path.is_dir():
             return "it is a directory, not a file"
+        if "Invalid type in column" in error:  # DuckDB goes on with the value, which may be that of a masked column
+            return "a value did not fit its column, though now all do; refresh it again"
         said = error.split("\n\nLINE ", 1)[0].rstrip()
         told = said.rsplit('": ', 1)[-1] if FAILED.match(said) else first_line(said)
         return next((f"{told}; {advice}" for sign, advice in ADVICE.items() if sign in error), told)

@@ -32,6 +32,7 @@ class _Arrival:
         convert: SQL of DuckDB with `{0}` for the column, if it has to be converted.
         kept: the type that the version has.
         declared: what is different in the version, if anything.
+        scan_guards: whether DuckDB's scan of a column declared so fails on a value that does not fit.
     """
 
     type: str
@@ -41,6 +42,7 @@ class _Arrival:
     convert: str | None = None
     kept: str | None = None
     declared: str | None = None
+    scan_guards: bool = False
 
 
 # DuckDB writes text unchecked, and nobody could read it back.
@@ -75,14 +77,16 @@ OF_DAY = (
 )
 
 # Numbers come before all text, and text before all blobs; to compare is faster than to ask for the type.
-INTEGER = _Arrival("BIGINT", "{0} >= '' OR {0} <> CAST({0} AS INTEGER)", "is no integer")
+INTEGER = _Arrival("BIGINT", "{0} >= '' OR {0} <> CAST({0} AS INTEGER)", "is no integer", scan_guards=True)
+# SQLite keeps no integers in a column that is declared REAL, so what is no double is no number.
 REAL = _Arrival(
     "DOUBLE",
     "{0} NOT BETWEEN -9007199254740992 AND 9007199254740992 AND typeof({0}) <> 'real'",
     "is no number that a double holds exactly",
     remote=DIGITS,
+    scan_guards=True,
 )
-TEXT = _Arrival("VARCHAR", "{0} < '' OR {0} >= x''", "is no text", convert=UTF8)
+TEXT = _Arrival("VARCHAR", "{0} < '' OR {0} >= x''", "is no text", convert=UTF8, scan_guards=True)
 BLOB = _Arrival("BLOB", "{0} < x''", "is no blob", remote="CASE WHEN {0} IS NOT NULL THEN hex({0}) END")
 BOOLEAN = _Arrival("BIGINT", "{0} NOT IN (0, 1)", "is neither 0 nor 1", convert="{0} = 1", kept="BOOLEAN")
 DATE = _Arrival("DATE", "{0} IS NOT date({0}, '+0 days')", "is no date of the form YYYY-MM-DD")
@@ -98,8 +102,8 @@ INSTANT = _Arrival(
     declared="as the instant in UTC, without the zone it was written in",
 )
 TIME = _Arrival("TIME", OF_DAY, "is no time of the form HH:MM:SS, with up to six decimals")
-JSON = replace(TEXT, convert=f"CAST({UTF8} AS JSON)", kept="JSON")
-UUID = replace(TEXT, convert=f"CAST({UTF8} AS UUID)", kept="UUID")
+JSON = replace(TEXT, convert=f"CAST({UTF8} AS JSON)", kept="JSON", scan_guards=False)
+UUID = replace(TEXT, convert=f"CAST({UTF8} AS UUID)", kept="UUID", scan_guards=False)
 ANYTHING = _Arrival(
     "",
     "typeof({0}) = 'blob'",
@@ -123,7 +127,7 @@ BY_PART = [
     (("TIME",), TIME),
     (("JSON",), JSON),
     (("UUID",), UUID),
-    (("DEC", "NUM"), replace(REAL, declared="as DOUBLE, which is how SQLite stores it")),
+    (("DEC", "NUM"), replace(REAL, declared="as DOUBLE, which is how SQLite stores it", scan_guards=False)),
 ]
 
 # How DuckDB takes back the text that a query on SQLite yields.
@@ -150,6 +154,7 @@ def project(column: Column) -> Projected:
         remote=arrival.remote.format(name),
         guard=arrival.guard.format(name),
         because=arrival.because,
+        scan_guards=arrival.scan_guards and column.base is None,
     )
 
 

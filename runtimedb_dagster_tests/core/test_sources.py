@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from runtimedb_dagster import Connection, RefreshRequest, RuntimeDB
+from runtimedb_dagster import Connection, RefreshRequest, RuntimeDB, parquet
 from runtimedb_dagster.errors import ConfigurationError, RefreshError, RuntimeDBError, SourceError
 from runtimedb_dagster.heartbeat import utc_now
-from runtimedb_dagster.model import Column
+from runtimedb_dagster.model import Column, TableRef
 from runtimedb_dagster.request import TableRefreshResult
 from runtimedb_dagster.sources import SourceUrl, open_source, validate
 from runtimedb_dagster.sources.options import ConnectionOptions
@@ -371,3 +371,11 @@ def test_a_source_is_opened_once_and_read_in_parallel(shop: SourceFile) -> None:
         source.check()
         first, second = sorted(source.discover(), key=lambda table: table.table_name)
         assert [first.table_name, second.table_name] == ["customers", "orders"]
+
+
+def test_what_was_read_back_is_not_kept_in_memory(shop: SourceFile, tmp_path: Path) -> None:
+    connection = Connection("id", "shop", "duckdb", str(SourceUrl.parse(shop.url)), {}, None, utc_now())
+    kept = "SELECT coalesce(sum(memory_usage_bytes), 0) FROM duckdb_memory() WHERE tag = 'EXTERNAL_FILE_CACHE'"
+    with open_source(connection, {}) as source, source.read(TableRef("shop", "main", "orders")) as reading:
+        assert parquet.write(reading, tmp_path / "orders.parquet").rows == 100
+        assert reading.duck.execute(kept).fetchall() == [(0,)]
