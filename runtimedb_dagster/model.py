@@ -25,7 +25,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True, order=True, slots=True)
 class TableRef:
     """A table's address: connection, schema and name, each to the letter."""
 
@@ -96,7 +96,7 @@ class Connection:
     discovery_error: str | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Column:
     """A column as the source has it or, in a version, as the file has it.
 
@@ -122,7 +122,7 @@ class Column:
 Kind = Literal["table", "view", "materialized view", "partitioned table", "foreign table"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class DiscoveredTable:
     """A table as a source shows it."""
 
@@ -135,7 +135,7 @@ class DiscoveredTable:
     estimated_rows: int | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Version:
     """One immutable Parquet file of one table.
 
@@ -161,7 +161,7 @@ class Version:
     previous_rows: int | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Table:
     """A catalogued remote table, with its current version if it is cached."""
 

@@ -249,7 +249,7 @@ class Refresher:
         duration_ms = _milliseconds(now - reservation.started_at)
         unchanged = current is not None and current.fingerprint == written.fingerprint
         if current is not None and unchanged and self.catalog.versions.keep(reservation, current, now):
-            self._sweep_now(reservation)
+            self._discard(reservation)
             location = self.storage.location(current.path)
             return Refreshed(reservation.table.ref, current, duration_ms=duration_ms, location=location)
         version = _version(reservation, written, now, duration_ms)
@@ -263,6 +263,15 @@ class Refresher:
             duration_ms=duration_ms,
             location=self.storage.location(version.path),
         )
+
+    def _discard(self, reservation: Reservation) -> None:
+        """Delete a file that merely repeats the current version; what fails here is left to a later sweep."""
+        try:
+            self.storage.delete(reservation.path)
+            hit("after_delete_file")
+            self.catalog.deletions.forget(reservation.path)
+        except RuntimeDBError:
+            logger.warning("the file of %s is left to a later sweep", reservation.table.ref, exc_info=True)
 
     def _give_up(self, reservation: Reservation) -> bool:
         """Let go of a file that will not be published, now rather than when its write lease ends.

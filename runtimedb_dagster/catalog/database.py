@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import sqlite3
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
-from time import sleep
+from time import monotonic, sleep
 from typing import Any, TypeVar
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, select, update
+from sqlalchemy import URL, Connection, Engine, create_engine, event, update
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from typing_extensions import ParamSpec
@@ -26,6 +27,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 BUSY_TIMEOUT_SECONDS = 30
+LOCKED_SECONDS = 0.01
 CONNECT_TIMEOUT_SECONDS = 10
 # What a deadlock, or a server that restarts, is given to pass.
 RETRY_SECONDS = (0.05, 0.2, 0.5, 1.0, 2.0, 4.0)
@@ -45,6 +47,9 @@ AWAY = (
 )
 
 
+TICK = update(clock).values(value=clock.c.value + 1).returning(clock.c.value)
+
+
 def new_id() -> str:
     """A random id that is never used again, not even after its row is gone."""
     return uuid.uuid4().hex
@@ -55,8 +60,7 @@ def next_sequence(tx: Connection) -> int:
 
     The clock's row stays locked until the transaction ends, so numbers become visible in their order.
     """
-    tx.execute(update(clock).values(value=clock.c.value + 1))
-    return int(tx.execute(select(clock.c.value)).scalar_one())
+    return int(tx.execute(TICK).scalar_one())
 
 
 def transition(method: Callable[P, R]) -> Callable[P, R]:
@@ -203,10 +207,24 @@ def _postgresql(url: URL) -> Engine:
 
 def _configure_sqlite(connection: Any, _record: Any) -> None:
     connection.isolation_level = None  # the driver begins no transaction of its own; _begin does
-    connection.execute("PRAGMA journal_mode=WAL")
+    _use_wal(connection)
     # A commit must be on disk before the sweep deletes what it replaced: NORMAL would lose it in a power cut.
     connection.execute("PRAGMA synchronous=FULL")
     connection.execute("PRAGMA foreign_keys=ON")
+
+
+def _use_wal(connection: Any) -> None:
+    # The first one to switch a new file has it to itself, for which SQLite waits only here.
+    until = monotonic() + BUSY_TIMEOUT_SECONDS
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or monotonic() > until:
+                raise
+            sleep(LOCKED_SECONDS)
+        else:
+            return
 
 
 def _begin(connection: Connection) -> None:

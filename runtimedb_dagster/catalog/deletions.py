@@ -6,13 +6,16 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, and_, delete, exists, func, or_, select, update
+from sqlalchemy import ColumnElement, Row, and_, bindparam, delete, exists, func, or_, select, update
 
 from runtimedb_dagster.catalog import schema
 from runtimedb_dagster.catalog.database import Database, transition
 from runtimedb_dagster.model import PendingDeletion
 
 __all__ = ["DeletionCatalog"]
+
+_pending_path = schema.pending_deletions.c.path
+FORGET = delete(schema.pending_deletions).where(_pending_path == bindparam("file"))
 
 
 class DeletionCatalog:
@@ -82,6 +85,12 @@ class DeletionCatalog:
                 .all()
             )
             tx.execute(delete(versions).where(versions.c.path.in_(gone), versions.c.retired_at_sequence.is_not(None)))
+
+    @transition
+    def forget(self, path: str) -> None:
+        """Forget a file that its own writer has deleted before anybody could see it."""
+        with self._database.write() as tx:
+            tx.execute(FORGET, {"file": path})
 
     @transition
     def put_off(self, deletion: PendingDeletion, token: str, error: str, next_attempt: datetime) -> None:

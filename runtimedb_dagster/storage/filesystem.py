@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -85,12 +85,13 @@ class FileStorage:
             UnsafePathError: the path leads outside the root or through a symlink; nothing was touched.
             StorageError: the file system refused.
         """
-        target = self._inside(path)
-        with _named_errors(target, "deleted"), self._directory(path) as directory:
+        self._require_safe(path)
+        *parents, name = path.split("/")
+        with _named_errors(self.root / path, "deleted"), self._directory(parents) as directory:
             if directory is not None:
-                for name in (target.name, _partial(target).name):
-                    _unlink(directory, name, target)
-        self._prune(target.parent)
+                for each in (name, name + PARTIAL):
+                    _unlink(directory, each, path)
+        self._prune(parents)
 
     def location(self, path: str) -> str:
         """What DuckDB reads a version from."""
@@ -121,11 +122,14 @@ class FileStorage:
         target = self.root / path
         return os.path.lexists(target) or os.path.lexists(_partial(target))
 
-    def _inside(self, path: str) -> Path:
+    def _require_safe(self, path: str) -> None:
         if not is_safe(path):
             raise UnsafePathError(
                 f"The path '{path}' does not lie under the storage root {self.root}; it was not touched"
             )
+
+    def _inside(self, path: str) -> Path:
+        self._require_safe(path)
         target = self.root / path
         for parent in target.parents:
             if parent.is_symlink():
@@ -141,12 +145,12 @@ class FileStorage:
             _fsync(parent.parent)
 
     @contextmanager
-    def _directory(self, path: str) -> Iterator[int | None]:
-        """A descriptor of the path's directory, reached without following a link; None if it is gone."""
+    def _directory(self, parts: Sequence[str]) -> Iterator[int | None]:
+        """A descriptor of a directory under the root, reached without following a link; None if it is gone."""
         descriptor: int | None = None
         try:
             descriptor = os.open(self.root, os.O_DIRECTORY | os.O_NOFOLLOW)
-            for part in path.split("/")[:-1]:
+            for part in parts:
                 below = os.open(part, os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=descriptor)
                 os.close(descriptor)
                 descriptor = below
@@ -159,6 +163,7 @@ class FileStorage:
             if descriptor is not None:
                 os.close(descriptor)
             if error.errno in (errno.ELOOP, errno.ENOTDIR):
+                path = "/".join(parts)
                 raise UnsafePathError(f"The path '{path}' leads through a symlink; it was not touched") from error
             raise
         try:
@@ -166,24 +171,23 @@ class FileStorage:
         finally:
             os.close(descriptor)
 
-    def _prune(self, directory: Path) -> None:
-        while directory != self.root:
+    def _prune(self, parts: Sequence[str]) -> None:
+        for depth in range(len(parts), 0, -1):
             try:
-                directory.rmdir()
+                os.rmdir(os.path.join(self.root, *parts[:depth]))  # noqa: PTH106, PTH118 - a third of a sweep, as Path
             except OSError:  # in use, or gone already
                 return
-            directory = directory.parent
 
 
 def _partial(target: Path) -> Path:
     return target.with_name(target.name + PARTIAL)
 
 
-def _unlink(directory: int, name: str, target: Path) -> None:
+def _unlink(directory: int, name: str, path: str) -> None:
     try:
         mode = os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode
         if not stat.S_ISREG(mode):
-            raise UnsafePathError(f"{target} is no regular file; it was not touched")
+            raise UnsafePathError(f"The path '{path}' is no regular file; it was not touched")
         os.unlink(name, dir_fd=directory)
     except FileNotFoundError:
         return

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -17,7 +19,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 from runtimedb_dagster import Connection, Table, failpoints
-from runtimedb_dagster.catalog import Catalog, migrations, new_id, schema
+from runtimedb_dagster.catalog import Catalog, database, migrations, new_id, schema
 from runtimedb_dagster.errors import (
     CatalogError,
     ConfigurationError,
@@ -181,6 +183,23 @@ def test_four_processes_open_an_empty_catalog_at_once(url: str) -> None:
         process.stdin.flush()
     assert [process.communicate(timeout=60) for process in processes] == [("0\n", "")] * 4
     assert revision(url) == migrations.HEAD
+
+
+def test_a_new_catalog_is_opened_while_another_process_has_its_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits = []
+    with closing(sqlite3.connect(tmp_path / "catalog.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+
+        def wait(seconds: float) -> None:
+            waits.append(seconds)
+            other.execute("ROLLBACK")
+
+        monkeypatch.setattr(database, "sleep", wait)
+        monkeypatch.setattr(database, "BUSY_TIMEOUT_SECONDS", 0.1)
+        Catalog(f"sqlite:///{tmp_path}/catalog.db").close()
+    assert waits == [database.LOCKED_SECONDS]
 
 
 DIE_AFTER_THE_FIRST_REVISION = """if True:

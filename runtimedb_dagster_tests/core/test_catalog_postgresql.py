@@ -229,7 +229,7 @@ def test_a_swap_whose_answer_is_lost_on_the_way(
         refresh_all(db)
         (before,) = Inside.of(db).live()
         source.run("INSERT INTO a VALUES (10)")
-        between.lose = (b"INSERT INTO versions", b"COMMIT" if answered else b"UPDATE tables")
+        between.lose = (b"UPDATE tables", b"COMMIT" if answered else b"INSERT INTO versions")
         result = refresh_all(db)
         assert between.lost == 1
         inside = Inside.of(db)

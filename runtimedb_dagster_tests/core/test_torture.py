@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from runtimedb_dagster import failpoints
 from runtimedb_dagster_tests.core.s3 import ENVIRONMENT
 from runtimedb_dagster_tests.torture.children import Children, children
 from runtimedb_dagster_tests.torture.faults import Case, late, short
@@ -58,3 +59,11 @@ def test_an_error_or_a_lost_answer_at_any_point_leaves_the_old_or_the_new_versio
 @pytest.mark.parametrize(("system", "case"), chosen([COMBINATIONS[0], COMBINATIONS[3]]), indirect=["system"])
 def test_a_refresh_that_goes_on_after_its_sweep_publishes_nothing(system: System, case: Case) -> None:
     assert system.suffer(case).broken == []
+
+
+@pytest.mark.parametrize("seconds", [0, 0.00003, 0.0005, 2])
+def test_faults_are_ordered_as_the_variable_takes_them(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    monkeypatch.setenv(failpoints.VARIABLE, Case("inside_commit", "delay", "old", seconds=seconds).fault)
+    failpoints.arm()
+    monkeypatch.delenv(failpoints.VARIABLE)
+    failpoints.arm()

@@ -14,6 +14,8 @@ __all__ = ["SWAP", "Case", "cases", "late", "short"]
 ENTER, RESERVE, SWAP, LEAVE = 1, 2, 3, 4
 # What a sweep does.
 CLAIM, FINISH = 1, 2
+# What a refresh of a table that did not change commits in place of the swap.
+KEEP, FORGET = 3, 4
 # By then one of two threads has written a row group.
 FIRST_ROWS = 130
 
@@ -26,7 +28,7 @@ class Case:
 
     Attributes:
         serves: which version, the one before or the one that is being made.
-        job: what is done meanwhile.
+        job: what is done meanwhile; `unchanged` is a refresh of what the table holds already.
         seconds: after how long it kills, or for how long it delays.
         turn: at which passage of the point.
         swept: while it is delayed, a sweep past the write lease comes by.
@@ -37,7 +39,7 @@ class Case:
     point: str
     action: str
     serves: Serves
-    job: Literal["refresh", "sweep"] = "refresh"
+    job: Literal["refresh", "sweep", "unchanged"] = "refresh"
     turn: int = 1
     seconds: float | None = None
     swept: bool = False
@@ -52,7 +54,8 @@ class Case:
     @property
     def fault(self) -> str:
         """As the variable has it."""
-        seconds = "" if self.seconds is None else f"@{self.seconds:g}"
+        # Not as 3e-05, which is how small numbers print themselves.
+        seconds = "" if self.seconds is None else f"@{self.seconds:.6f}".rstrip("0").rstrip(".")
         return f"{self.point}={self.action}{seconds}:{self.turn}"
 
     @property
@@ -82,6 +85,8 @@ def at(storage: str) -> list[Case]:
         Case("after_delete_file", "", "new", "sweep", turn=2),
         Case("after_delete_row", "", "new", "sweep"),
         *(Case(f"{when}_commit", "", "new", "sweep", turn) for when in ("before", "after") for turn in (CLAIM, FINISH)),
+        *(Case(f"{when}_commit", "", "old", "unchanged", KEEP) for when in ("before", "inside", "after")),
+        Case("after_delete_file", "", "old", "unchanged"),
     ]
 
 
@@ -106,6 +111,7 @@ def cases(storage: str) -> Iterator[Case]:
         yield replace(place, action="delay", seconds=0.05, serves="new", fails=False)
     for turn in range(ENTER, LEAVE + 1):
         yield Case("inside_commit", "kill", "old" if turn < SWAP else "either", turn=turn, seconds=0.0005)
+    yield from (Case(f"{when}_commit", "kill", "old", "unchanged", FORGET) for when in ("before", "inside", "after"))
     yield from late()
 
 

@@ -107,7 +107,7 @@ class System:
         return child.wait()
 
     def _check_ending(self, case: Case, child: Child, verdict: Verdict) -> None:
-        verdict.require("the fault was met", bool(child.fired), True)
+        verdict.require("the fault was met", bool(child.fired) or child.error, True)
         if not case.timed:
             verdict.require("it was killed", child.killed, case.action == "kill")
             if not child.killed:
