@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from runtimedb_dagster.catalog import Catalog
@@ -9,7 +10,8 @@ from runtimedb_dagster.config import Settings
 from runtimedb_dagster.errors import RuntimeDBError
 from runtimedb_dagster.heartbeat import utc_now
 from runtimedb_dagster.model import Connection, DiscoveryChanges
-from runtimedb_dagster.sources import Source
+from runtimedb_dagster.request import DiscoveryResult
+from runtimedb_dagster.sources import Source, open_source
 
 __all__ = ["Discoverer"]
 
@@ -21,18 +23,31 @@ class Discoverer:
     catalog: Catalog
     settings: Settings
 
-    def discover(self, connection: Connection, source: Source, *, confirm: bool = False) -> DiscoveryChanges:
-        """Record what `source` shows now.
+    def one(self, connection: Connection, *, confirm: bool = False) -> DiscoveryResult:
+        """Discover a connection.
 
         Args:
-            connection: whose tables they are.
-            source: its open source.
+            connection: whose tables to find.
             confirm: remove tables even if that looks like a revoked permission.
 
         Raises:
-            SourceError: the source can't be asked.
+            SourceError: the source can't be opened or asked.
             DiscoveryRefusedError: see `confirm`.
         """
+        return _result([self._open_and_compare(connection, confirm=confirm)], [])
+
+    def all(self, *, confirm: bool = False) -> DiscoveryResult:
+        """Discover every connection; the errors of some keep none of the others from it."""
+        changes, errors = [], []
+        for connection in self.catalog.connections.list():
+            try:
+                changes.append(self._open_and_compare(connection, confirm=confirm))
+            except RuntimeDBError as error:
+                errors.append({"connection_id": connection.id, "error": str(error)})
+        return _result(changes, errors)
+
+    def compare(self, connection: Connection, source: Source, *, confirm: bool = False) -> DiscoveryChanges:
+        """Record what an open source shows now; see `one`."""
         # Taken before the source is asked, so that a slow discovery can't undo a later one.
         generation = self.catalog.connections.begin_discovery()
         found = source.discover()
@@ -41,6 +56,23 @@ class Discoverer:
             connection, generation, found, now, now + self.settings.grace_period, confirm=confirm
         )
 
-    def record_failure(self, connection: Connection, error: RuntimeDBError) -> None:
-        """Keep an error where `connections()` shows it."""
-        self.catalog.connections.record_discovery_failure(connection, str(error))
+    def _open_and_compare(self, connection: Connection, *, confirm: bool) -> DiscoveryChanges:
+        try:
+            with open_source(connection, self.settings.duckdb_config) as source:
+                return self.compare(connection, source, confirm=confirm)
+        except RuntimeDBError as error:
+            # Kept where `connections()` shows it.
+            self.catalog.connections.record_discovery_failure(connection, str(error))
+            raise
+
+
+def _result(changes: Sequence[DiscoveryChanges], errors: list[dict[str, str]]) -> DiscoveryResult:
+    return DiscoveryResult(
+        connections_refreshed=len(changes),
+        connections_failed=len(errors),
+        tables_discovered=sum(each.discovered for each in changes),
+        tables_added=sum(len(each.added) for each in changes),
+        tables_removed=sum(len(each.removed) for each in changes),
+        tables_modified=sum(len(each.modified) for each in changes),
+        errors=errors,
+    )

@@ -6,7 +6,7 @@ import json
 import logging
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from datetime import datetime
 from time import perf_counter
 from typing import Any
@@ -27,7 +27,7 @@ from runtimedb_dagster.errors import (
     TableNotFoundError,
 )
 from runtimedb_dagster.heartbeat import renewed, utc_now
-from runtimedb_dagster.model import Connection, DiscoveryChanges, PendingDeletion, Table, TableRef, Version
+from runtimedb_dagster.model import Connection, PendingDeletion, Table, TableRef, Version
 from runtimedb_dagster.reader import Query, open_query
 from runtimedb_dagster.refresh import Note, Progress, Refreshed, Refresher, connection_result, table_result
 from runtimedb_dagster.request import (
@@ -39,7 +39,7 @@ from runtimedb_dagster.request import (
     RemoveResult,
     SweepResult,
 )
-from runtimedb_dagster.sources import ConnectionOptions, Source, SourceUrl, open_source, validate
+from runtimedb_dagster.sources import ConnectionOptions, SourceUrl, open_source, validate
 from runtimedb_dagster.storage import is_empty, open_storage
 from runtimedb_dagster.sweep import Sweeper
 from runtimedb_dagster.verify import Finding, altered, unreadable, verify
@@ -118,7 +118,7 @@ class RuntimeDB:
             name, source_url.scheme, str(source_url), given, password_env, utc_now()
         )
         try:
-            self._discover(connection)
+            self._discoverer.one(connection)
         except RuntimeDBError as error:
             raise type(error)(
                 f"{error} ('{name}' is registered: discover it again with `runtimedb refresh {name}`, "
@@ -176,7 +176,7 @@ class RuntimeDB:
         found = self._catalog.connections.get(connection)
         started, error = perf_counter(), None
         try:
-            with self._open(found) as source:
+            with open_source(found, self.settings.duckdb_config) as source:
                 source.check()
         except RuntimeDBError as failure:
             error = str(failure)
@@ -221,7 +221,7 @@ class RuntimeDB:
         Raises:
             ConnectionNotFoundError, SourceError, DiscoveryRefusedError
         """
-        return _discovery_result([self._discover(self._catalog.connections.get(connection), confirm=confirm)], [])
+        return self._discoverer.one(self._catalog.connections.get(connection), confirm=confirm)
 
     def refresh(
         self, request: RefreshRequest, *, confirm: bool = False, progress: Progress | None = None
@@ -240,7 +240,11 @@ class RuntimeDB:
         """
         request.validate()
         if not request.data:
-            return self._discover_request(request, confirm=confirm)
+            return (
+                self.discover(request.connection, confirm=confirm)
+                if request.connection
+                else self._discoverer.all(confirm=confirm)
+            )
         connection, tables = self.plan(request)
         started = perf_counter()
         outcomes = list(self.refresh_tables(connection.id, tables, progress=progress))
@@ -296,7 +300,7 @@ class RuntimeDB:
         left = [table for table in tables if not _is_newer(table, since)]
         yield from (self._refresher.as_it_is(table) for table in tables if _is_newer(table, since))
         self._require_storage()
-        with self._open(found) as source:
+        with open_source(found, self.settings.duckdb_config) as source:
             for outcome in self._refresher.many(source, found, left, limit, progress, note):
                 superseded = since is not None and isinstance(outcome.error, SupersededError)
                 yield self._winner(found, outcome) if superseded else outcome
@@ -305,28 +309,6 @@ class RuntimeDB:
         """The version that a later refresh published, unless that is gone again."""
         tables = [table for table in self._catalog.tables.list(connection) if table.ref == outcome.ref]
         return self._refresher.as_it_is(tables[0]) if tables and tables[0].version else outcome
-
-    def _discover(self, connection: Connection, *, confirm: bool = False) -> DiscoveryChanges:
-        try:
-            with self._open(connection) as source:
-                return self._discoverer.discover(connection, source, confirm=confirm)
-        except RuntimeDBError as error:
-            self._discoverer.record_failure(connection, error)
-            raise
-
-    def _discover_request(self, request: RefreshRequest, *, confirm: bool) -> DiscoveryResult:
-        if request.connection is not None:
-            return self.discover(request.connection, confirm=confirm)
-        return self._discover_all(confirm=confirm)
-
-    def _discover_all(self, *, confirm: bool) -> DiscoveryResult:
-        changes, errors = [], []
-        for connection in self._catalog.connections.list():
-            try:
-                changes.append(self._discover(connection, confirm=confirm))
-            except RuntimeDBError as error:
-                errors.append({"connection_id": connection.id, "error": str(error)})
-        return _discovery_result(changes, errors)
 
     # Reading
 
@@ -412,11 +394,6 @@ class RuntimeDB:
                 "is it mounted, and the right one? If its files are lost, `runtimedb purge` each connection, then go on"
             )
 
-    @contextmanager
-    def _open(self, connection: Connection) -> Iterator[Source]:
-        with open_source(connection, self.settings.duckdb_config) as source:
-            yield source
-
     def _validate_name(self, name: str) -> None:
         if not CONNECTION_NAME.fullmatch(name) or name.lower() in RESERVED_NAMES:
             raise ConfigurationError(
@@ -447,15 +424,3 @@ def _full_name(connection: Connection, key: str) -> str:
         return str(TableRef.from_partition_key(connection.name, key))
     except ValueError:
         return f"{connection.name}.{key}"
-
-
-def _discovery_result(changes: Sequence[DiscoveryChanges], errors: list[dict[str, str]]) -> DiscoveryResult:
-    return DiscoveryResult(
-        connections_refreshed=len(changes),
-        connections_failed=len(errors),
-        tables_discovered=sum(each.discovered for each in changes),
-        tables_added=sum(len(each.added) for each in changes),
-        tables_removed=sum(len(each.removed) for each in changes),
-        tables_modified=sum(len(each.modified) for each in changes),
-        errors=errors,
-    )

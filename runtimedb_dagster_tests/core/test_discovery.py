@@ -41,6 +41,6 @@ def test_a_discovery_that_is_overtaken_removes_nothing(
     dialect = DuckDBFile(SourceUrl.parse(shop.url), NoOptions(), None)
     slow = Slow(shop, dialect, Shape(), {}, str)
     slow.overtaking, slow.path = db, source.path
-    changes = Discoverer(inside.catalog, db.settings).discover(shop, slow)
+    changes = Discoverer(inside.catalog, db.settings).compare(shop, slow)
     assert changes.removed == ()
     assert {table.table_name for table in db.tables("shop")} == {"a", "b", "newer"}
