@@ -107,7 +107,7 @@ def _errors(side: Side, tables: list[str]) -> dict[str, str]:
         if len(tables) > 1:
             return {name: error for table in tables for name, error in _errors(side, [table]).items()}
         panic = next((line for line in done.stderr.splitlines() if "panicked" in line or "rror" in line), "")
-        return {tables[0]: f"the process ends with {done.returncode}: {panic.strip()[:80]}"}
+        return {tables[0]: f"the process ends with {done.returncode}: {panic.partition(' at /')[0].strip()[:80]}"}
     return errors
 
 
