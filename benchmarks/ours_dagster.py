@@ -6,6 +6,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from time import perf_counter
 
@@ -14,14 +15,14 @@ import dagster as dg
 from benchmarks.ours import opened, print_seconds
 from runtimedb_dagster import RuntimeDB
 from runtimedb_dagster.definitions import build_definitions
-from runtimedb_dagster.defs.events import plan, record
+from runtimedb_dagster.defs.events import Record, plan
 from runtimedb_dagster.defs.names import asset_key
 from runtimedb_dagster.defs.partitions import sync_partitions
 
 
 def run(url: str) -> float:
     """A run of the job refresh over all tables, in process, on an instance of its own."""
-    with opened() as db, dg.DagsterInstance.local_temp(str(_home(db))) as instance:
+    with opened() as db, _instance(db) as instance:
         _connect(db, url, instance)
         job = build_definitions(db.settings).resolve_job_def("refresh")
         config = {"ops": {"runtimedb_refresh": {"config": {"connection": "source", "data": True}}}}
@@ -34,7 +35,7 @@ def run(url: str) -> float:
 
 def events(url: str) -> float:
     """A run that only logs what such a run logs: a planned event, a materialization and a line per table."""
-    with opened() as db, dg.DagsterInstance.local_temp(str(_home(db))) as instance:
+    with opened() as db, _instance(db) as instance:
         _connect(db, url, instance)
         tables, key = db.tables(), asset_key(db.settings, "source")
         outcomes = list(db.refresh_tables("source", tables))
@@ -42,8 +43,9 @@ def events(url: str) -> float:
         @dg.op
         def tell(context: dg.OpExecutionContext) -> None:
             plan(context, key, tables)
-            for _ in record(context, key, outcomes, len(tables)):
-                pass
+            record = Record(context, key, len(tables))
+            for _ in record.of(outcomes):
+                record.keep_up()
 
         @dg.job(executor_def=dg.in_process_executor)
         def told() -> None:
@@ -56,7 +58,7 @@ def events(url: str) -> float:
 
 def tick(url: str) -> float:
     """The second tick of the sensor; the first adds the partitions."""
-    with opened() as db, dg.DagsterInstance.local_temp(str(_home(db))) as instance:
+    with opened() as db, _instance(db) as instance:
         _connect(db, url, instance)
         sensor = build_definitions(db.settings).get_sensor_def("runtimedb_source_discovery")
         started = perf_counter()
@@ -64,10 +66,10 @@ def tick(url: str) -> float:
         return perf_counter() - started
 
 
-def _home(db: RuntimeDB) -> Path:
-    home = db.settings.home / "dagster"
+def _instance(db: RuntimeDB) -> AbstractContextManager[dg.DagsterInstance]:
+    home: Path = db.settings.home / "dagster"
     home.mkdir()
-    return home
+    return dg.DagsterInstance.local_temp(str(home), overrides={"telemetry": {"enabled": False}})
 
 
 def _connect(db: RuntimeDB, url: str, instance: dg.DagsterInstance) -> None:

@@ -148,17 +148,17 @@ class Refresher:
         workers = min(limit, len(tables))
         with ThreadPoolExecutor(max(workers, 1), thread_name_prefix="runtimedb-refresh") as pool:
             futures = [pool.submit(self._work, work) for _ in range(workers)]
-            finished: list[Refreshed] = []
+            finished, rows = 0, 0
             try:
-                while len(finished) < len(tables):
+                while finished < len(tables):
                     done = work.next_done(futures)
                     if isinstance(done, Refreshed):
-                        finished.append(done)
+                        finished, rows = finished + 1, rows + (0 if done.error else _rows(done))
                         yield done
                     elif done:
                         note(done)
                     if progress:
-                        progress(self._progress(finished, len(tables)))
+                        progress(self._progress(finished, len(tables), rows))
             finally:
                 work.cancelled.set()
                 # Again and again: an interrupt that comes before a statement has begun is lost.
@@ -290,10 +290,9 @@ class Refresher:
     def _sweep_now(self, reservation: Reservation) -> None:
         self.sweeper.sweep(utc_now(), path=reservation.path)
 
-    def _progress(self, finished: Sequence[Refreshed], tables: int) -> RefreshProgress:
+    def _progress(self, finished: int, tables: int, rows: int) -> RefreshProgress:
         reading = tuple(_table_progress(each, table) for each, table in list(self._readings.values()))
-        rows = sum(each.version.rows for each in finished if each.version and not each.error)
-        return RefreshProgress(len(finished), tables, rows + sum(each.rows or 0 for each in reading), reading)
+        return RefreshProgress(finished, tables, rows + sum(each.rows or 0 for each in reading), reading)
 
 
 def connection_result(connection_id: str, outcomes: Sequence[Refreshed], duration_ms: int) -> ConnectionRefreshResult:

@@ -10,7 +10,7 @@ import dagster as dg
 from runtimedb_dagster.config import Settings
 from runtimedb_dagster.defs.checks import check_results, check_specs, unreadable
 from runtimedb_dagster.defs.database import database
-from runtimedb_dagster.defs.events import record, summary
+from runtimedb_dagster.defs.events import Record, summary
 from runtimedb_dagster.defs.failures import as_failures
 from runtimedb_dagster.defs.names import asset_key, partitions_def, source_key
 from runtimedb_dagster.model import Connection
@@ -78,8 +78,11 @@ def _materialize(
     for message in failed:
         context.log.error(message)
     tables = [by_key[each] for each in keys if each in by_key]
-    refreshed = db.refresh_tables(connection, tables, since=db.mark(), note=context.log.info)
-    outcomes = list(record(context, key, refreshed, len(tables)))
+    record = Record(context, key, len(tables))
+    refreshed = db.refresh_tables(
+        connection, tables, since=db.mark(), progress=lambda _progress: record.keep_up(), note=context.log.info
+    )
+    outcomes = list(record.of(refreshed))
     yield from check_results(db, connection, key, unreadable(db, connection, tables))
     failed += [str(outcome.error) for outcome in outcomes if outcome.error is not None]
     if failed:

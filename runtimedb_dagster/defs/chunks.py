@@ -11,7 +11,7 @@ import dagster as dg
 from runtimedb_dagster.config import IN_PROCESS, Settings
 from runtimedb_dagster.defs.checks import unreadable
 from runtimedb_dagster.defs.database import database
-from runtimedb_dagster.defs.events import record
+from runtimedb_dagster.defs.events import Record
 from runtimedb_dagster.defs.failures import is_passing, try_again
 from runtimedb_dagster.defs.names import asset_key
 from runtimedb_dagster.errors import RuntimeDBError
@@ -58,10 +58,16 @@ class Chunk:
         by_key = {table.ref.partition_key: table for table in db.tables(self.connection)}
         tables = [by_key[key] for key in self.keys if key in by_key]
         key = asset_key(self.settings, db.connection(self.connection).name)
+        record = Record(self.context, key, len(tables))
+
+        def watch(_progress: RefreshProgress) -> None:
+            record.keep_up()
+            self._watch()
+
         outcomes = db.refresh_tables(
-            self.connection, tables, since=self.since, progress=self._watch, note=self.context.log.info
+            self.connection, tables, since=self.since, progress=watch, note=self.context.log.info
         )
-        for outcome in record(self.context, key, outcomes, len(tables)):
+        for outcome in record.of(outcomes):
             self.outcomes[outcome.ref.partition_key] = outcome
         errors = [outcome.error for outcome in self.outcomes.values()]
         if errors and errors[0] and all(map(is_passing, errors)):
@@ -85,7 +91,7 @@ class Chunk:
         connection = database(self.settings).connection(self.connection).name
         return f"{TableRef.from_partition_key(connection, key)}: the table is no longer in the catalog"
 
-    def _watch(self, _progress: RefreshProgress) -> None:
+    def _watch(self) -> None:
         if monotonic() - self.checked > ENDED_INTERVAL_SECONDS:
             self.checked = monotonic()
             leave_if_over(self.context)

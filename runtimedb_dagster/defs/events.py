@@ -6,44 +6,112 @@ this file alone, and `test_automation.py` is what a Dagster upgrade breaks first
 
 # No `from __future__ import annotations`: Dagster reads the annotation of `context`.
 
+import os
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
+from time import monotonic
 from typing import Any
+from uuid import uuid4
 
 import dagster as dg
-from dagster._core.events import AssetMaterializationPlannedData, DagsterEvent
+from dagster._core.events import (
+    AssetMaterializationPlannedData,
+    DagsterEvent,
+    DagsterEventBatchMetadata,
+)
 
 from runtimedb_dagster.model import Column, Table, Version
 from runtimedb_dagster.refresh import Refreshed
 
-__all__ = ["Context", "plan", "record", "summary", "tell"]
+__all__ = ["Context", "Record", "plan", "summary", "tell"]
 
 Context = dg.OpExecutionContext | dg.AssetExecutionContext
 
 DATA_VERSION_TAG = "dagster/data_version"
 RESULT = "result"
 SHOWN_FAILURES = 20
+BATCH, BATCH_SECONDS = 100, 1.0
+BATCH_VARIABLE = "DAGSTER_EVENT_BATCH_SIZE"
+PLANNERS = 4
 
 
 def plan(context: dg.OpExecutionContext, key: dg.AssetKey, tables: Sequence[Table]) -> None:
     """Announce that this run materializes tables, so that those it does not come out failed."""
-    for table in tables:
+
+    def announce(table: Table) -> None:
         planned = AssetMaterializationPlannedData(key, partition=table.ref.partition_key)
         event = DagsterEvent.build_asset_materialization_planned_event(context.job_name, _step(context), planned)
         context.instance.report_dagster_event(event, context.run_id)
 
+    with ThreadPoolExecutor(PLANNERS) as pool:
+        for _ in pool.map(announce, tables):
+            pass
 
-def record(context: Context, key: dg.AssetKey, outcomes: Iterable[Refreshed], total: int) -> Iterator[Refreshed]:
-    """Tell Dagster of each table as it is done, and yield it."""
-    for done, outcome in enumerate(outcomes, start=1):
-        if outcome.error is None:
-            context.log_event(_materialization(key, outcome))
-            context.log.info("%s (%s of %s)", _told(outcome), done, total)
-        else:
-            context.log_event(_failure(key, outcome))
-            context.log.error("%s (%s of %s)", outcome.error, done, total)
-        yield outcome
+
+class Record:
+    """What Dagster is told of the tables of a refresh.
+
+    In batches: Dagster's storage takes some ten milliseconds for an event, and little more for a hundred at once.
+    """
+
+    def __init__(self, context: Context, key: dg.AssetKey, total: int) -> None:
+        """Tell of so many tables."""
+        self.context, self.key, self.total = context, key, total
+        self.done = 0
+        self._held: list[Refreshed] = []
+        self._since = monotonic()
+
+    def of(self, outcomes: Iterable[Refreshed]) -> Iterator[Refreshed]:
+        """Yield outcomes, and tell of them: soon if `keep_up` is called meanwhile, in the end otherwise."""
+        try:
+            for outcome in outcomes:
+                self._held.append(outcome)
+                yield outcome
+        finally:
+            self._tell()
+
+    def keep_up(self) -> None:
+        """Tell what has been held for long enough; to be called a few times a second."""
+        if self._held and (len(self._held) >= BATCH or monotonic() - self._since > BATCH_SECONDS):
+            self._tell()
+
+    def _tell(self) -> None:
+        held, self._held = self._held, []
+        self.done += len(held)
+        failed = [outcome for outcome in held if outcome.error is not None]
+        good = [outcome for outcome in held if outcome.error is None]
+        with _batches():
+            _log(self.context, DagsterEvent.asset_materialization, [_materialization(self.key, each) for each in good])
+            _log(self.context, DagsterEvent.asset_observation, [_failure(self.key, each) for each in failed])
+        for outcome in failed:
+            self.context.log.error("%s", outcome.error)
+        if good:
+            self.context.log.info("%s (%s of %s)", _told(good[-1]), self.done, self.total)
+        self._since = monotonic()
+
+
+def _log(context: Context, event: Callable[..., DagsterEvent], things: Sequence[object]) -> None:
+    """As `context.log_event`, which knows no batches."""
+    batch, step = uuid4().hex, context.get_step_execution_context()
+    op = context if isinstance(context, dg.OpExecutionContext) else context.op_execution_context
+    for number, thing in enumerate(things, start=1):
+        logged = event(step, thing, DagsterEventBatchMetadata(batch, is_end=number == len(things)))
+        op._events.append(logged)  # noqa: SLF001 - from here they come to the result of the run
+
+
+@contextmanager
+def _batches() -> Iterator[None]:
+    """Have Dagster store events in batches, which it does not do by itself."""
+    given = os.environ.get(BATCH_VARIABLE)
+    os.environ.setdefault(BATCH_VARIABLE, str(BATCH))
+    try:
+        yield
+    finally:
+        if given is None:
+            del os.environ[BATCH_VARIABLE]
 
 
 def tell(context: Context, result: dict[str, Any], *, good: bool) -> None:

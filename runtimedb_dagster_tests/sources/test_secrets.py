@@ -64,7 +64,9 @@ def test_the_password_is_nowhere(
     texts.append(repr(remote.refresh_all()))
     texts.append(told(lambda: remote.refresh("gone")))
     (tmp_path / "dagster").mkdir()
-    with dg.DagsterInstance.local_temp(str(tmp_path / "dagster")) as instance:
+    with dg.DagsterInstance.local_temp(
+        str(tmp_path / "dagster"), overrides={"telemetry": {"enabled": False}}
+    ) as instance:
         job = build_definitions(Settings(home=db.settings.home, retry_delay=0)).get_job_def("refresh")
         config = {"ops": {"runtimedb_refresh": {"config": {"connection": remote.name, "data": True}}}}
         run = job.execute_in_process(run_config=config, instance=instance, raise_on_error=False)
