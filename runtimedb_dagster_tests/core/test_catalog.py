@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -200,6 +201,24 @@ def test_a_new_catalog_is_opened_while_another_process_has_its_file(
         monkeypatch.setattr(database, "BUSY_TIMEOUT_SECONDS", 0.1)
         Catalog(f"sqlite:///{tmp_path}/catalog.db").close()
     assert waits == [database.LOCKED_SECONDS]
+
+
+def test_threads_open_different_new_catalogs_at_once(tmp_path: Path) -> None:
+    """Alembic itself can't: one got the other's tables."""
+    together = threading.Barrier(8)
+
+    def tables(number: int) -> list[str]:
+        together.wait()
+        url = f"sqlite:///{tmp_path}/{number}.db"
+        with closing(Catalog(url)):
+            pass
+        with closing(sqlite3.connect(tmp_path / f"{number}.db")) as opened:
+            return [name for (name,) in opened.execute("SELECT name FROM sqlite_master ORDER BY name")]
+
+    with ThreadPoolExecutor(8) as pool:
+        first, *others = pool.map(tables, range(8))
+    assert "versions" in first
+    assert others == [first] * 7
 
 
 DIE_AFTER_THE_FIRST_REVISION = """if True:

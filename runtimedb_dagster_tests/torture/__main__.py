@@ -1,6 +1,6 @@
 """Every fault, many times, on every combination of catalog and storage: `make torture REPEAT=20`.
 
-It prints one table, and ends with 1 if anything did not hold.
+The combinations suffer side by side. It prints one table, and ends with 1 if anything did not hold.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -40,48 +41,50 @@ class Row:
 
 
 @dataclass
-class Torture:
-    """The servers that it needs, and what came of it."""
+class Lane:
+    """One combination of catalog and storage, what it needs, and what came of it."""
 
+    combination: tuple[str, str]
     directory: Path
     catalog: Server
     store: ObjectStore
     processes: Children
     lots: random.Random
     rows: dict[str, Row] = field(default_factory=lambda: defaultdict(Row))
-    systems: dict[tuple[str, str], tuple[System, ExitStack]] = field(default_factory=dict)
+    system: System | None = None
+    stack: ExitStack = field(default_factory=ExitStack)
 
-    def inject(self, combination: tuple[str, str], case: Case) -> None:
-        """Have a system suffer a fault; after a failure the next one gets a new system."""
+    def repetition(self) -> None:
+        """Every fault once."""
+        for case in cases(self.combination[1]):
+            self.inject(case)
+
+    def inject(self, case: Case) -> None:
+        """Have the system suffer a fault; after a failure the next one gets a new system."""
         drawn = self._drawn(case)
         try:
-            verdict = self._system(combination).suffer(drawn)
+            verdict = self._system().suffer(drawn)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is counted, and the others follow
             verdict = Verdict(1, [f"{type(error).__name__}: {error}"])
         row = self.rows[case.name]
         row.injected += 1
         row.checked += verdict.checked
         if verdict.broken:
-            row.failures.append(f"{'-'.join(combination)}, {drawn.faults}: {'; '.join(verdict.broken)}")
-            self._forget(combination)
+            row.failures.append(f"{'-'.join(self.combination)}, {drawn.faults}: {'; '.join(verdict.broken)}")
+            self.close()
 
     def close(self) -> None:
-        """Forget the systems."""
-        for combination in list(self.systems):
-            self._forget(combination)
+        """Forget the system."""
+        self.system = None
+        self.stack.close()
 
-    def _forget(self, combination: tuple[str, str]) -> None:
-        if found := self.systems.pop(combination, None):
-            found[1].close()
-
-    def _system(self, combination: tuple[str, str]) -> System:
-        if combination not in self.systems:
-            stack = ExitStack()
-            directory = self.directory / f"{'-'.join(combination)}-{self.lots.randrange(1 << 32):08x}"
-            server = self.catalog if combination[0] == "postgresql" else None
-            store = self.store if combination[1] == "s3" else None
-            self.systems[combination] = stack.enter_context(made(directory, server, store, self.processes)), stack
-        return self.systems[combination][0]
+    def _system(self) -> System:
+        if self.system is None:
+            directory = self.directory / f"{'-'.join(self.combination)}-{self.lots.randrange(1 << 32):08x}"
+            server = self.catalog if self.combination[0] == "postgresql" else None
+            store = self.store if self.combination[1] == "s3" else None
+            self.system = self.stack.enter_context(made(directory, server, store, self.processes))
+        return self.system
 
     def _drawn(self, case: Case) -> Case:
         """The case with delays, and moments to kill, that were drawn by lot."""
@@ -104,26 +107,39 @@ def main() -> int:
     console.print(f"seed {arguments.seed}")
     os.environ.update(ENVIRONMENT)
     started = time.monotonic()
-    with _torture(random.Random(arguments.seed)) as torture:  # noqa: S311
+    with _lanes(arguments.seed) as lanes, ThreadPoolExecutor(len(lanes)) as pool:
         for done in range(arguments.repeat):
             if time.monotonic() - started > 60 * arguments.minutes:
                 console.print(f"the time is over after {done} of {arguments.repeat} repetitions")
                 break
-            for combination in COMBINATIONS:
-                for case in cases(combination[1]):
-                    torture.inject(combination, case)
+            for _ in pool.map(Lane.repetition, lanes):
+                pass
             console.print(f"repetition {done + 1} after {time.monotonic() - started:.0f} s", style="dim")
-    return _show(console, torture.rows)
+    return _show(console, _together(lane.rows for lane in lanes))
 
 
 @contextmanager
-def _torture(lots: random.Random) -> Iterator[Torture]:
+def _lanes(seed: int) -> Iterator[list[Lane]]:
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="rdb-torture-")))
         catalog, store = stack.enter_context(postgres()), stack.enter_context(object_store_running())
-        torture = Torture(directory, catalog, store, stack.enter_context(children(ENVIRONMENT)), lots)
-        stack.callback(torture.close)
-        yield torture
+        lanes = []
+        for combination in COMBINATIONS:
+            processes = stack.enter_context(children(ENVIRONMENT))
+            lots = random.Random(f"{seed}-{'-'.join(combination)}")  # noqa: S311 - delays, no secrets
+            lanes.append(Lane(combination, directory, catalog, store, processes, lots))
+            stack.callback(lanes[-1].close)
+        yield lanes
+
+
+def _together(parts: Iterable[Mapping[str, Row]]) -> dict[str, Row]:
+    rows: dict[str, Row] = defaultdict(Row)
+    for part in parts:
+        for name, row in part.items():
+            rows[name].injected += row.injected
+            rows[name].checked += row.checked
+            rows[name].failures += row.failures
+    return rows
 
 
 def _show(console: Console, rows: Mapping[str, Row]) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 from sqlalchemy import Connection, Engine, func, inspect, select, text
@@ -15,6 +16,8 @@ HEAD = "0005"
 
 # Any number, as long as all that migrate a catalog take the same.
 ADVISORY_LOCK = 0x52756E74696D
+# Alembic keeps what it is at work on in its module: two threads would migrate each other's catalogs.
+ALEMBIC = threading.Lock()
 
 
 def migrate(engine: Engine) -> None:
@@ -48,7 +51,8 @@ def _upgrade(connection: Connection) -> None:
     config = Config(attributes={"connection": connection})
     config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
     try:
-        command.upgrade(config, HEAD)
+        with ALEMBIC:
+            command.upgrade(config, HEAD)
     except CommandError as error:
         raise CatalogError(
             f"The catalog has a schema that this release does not know ({error}); it reads up to {HEAD}. "
