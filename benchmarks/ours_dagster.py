@@ -67,9 +67,13 @@ def tick(url: str) -> float:
 
 
 def _instance(db: RuntimeDB) -> AbstractContextManager[dg.DagsterInstance]:
+    """One of its own; its storage is in SQLite, as by default, or in the database of BENCH_DAGSTER."""
     home: Path = db.settings.home / "dagster"
     home.mkdir()
-    return dg.DagsterInstance.local_temp(str(home), overrides={"telemetry": {"enabled": False}})
+    overrides: dict[str, object] = {"telemetry": {"enabled": False}}
+    if url := os.environ.get("BENCH_DAGSTER"):
+        overrides["storage"] = {"postgres": {"postgres_url": url}}
+    return dg.DagsterInstance.local_temp(str(home), overrides=overrides)
 
 
 def _connect(db: RuntimeDB, url: str, instance: dg.DagsterInstance) -> None:

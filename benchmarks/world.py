@@ -152,6 +152,12 @@ class World:
             duck.execute("INSERT INTO target.public.lineitem SELECT * FROM lineitem")
 
     @cached_property
+    def dagster_storage(self) -> str:
+        """The URL of a database for Dagster's own storage, as Dagster takes it."""
+        self.postgres.run(None, "CREATE DATABASE dagster")
+        return self.url(self.postgres, "dagster").replace("postgresql:", "postgresql+psycopg2:")
+
+    @cached_property
     def postgres_tables(self) -> tuple[str, str]:
         """Two databases of many tables of 10 columns and 10 rows: 1,000 and 10,000 at scale 1."""
         return self._many("few", self.of(1_000)), self._many("many", self.of(10_000))
