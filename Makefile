@@ -9,15 +9,16 @@ PORT ?= 3000
 SECONDS ?= 60
 EXTRAS_LOCKED := ui downstream postgresql s3 workers ducklake iceberg motherduck
 TESTS := runtimedb_dagster_tests
-# Three parts side by side, which mostly wait: for a disk, for servers, for a daemon's minutes.
+# Four parts side by side, which mostly wait: for a disk, for servers, for a daemon's minutes.
 CORE := $(TESTS)/core $(TESTS)/downstream
 SOURCES := $(TESTS)/sources $(TESTS)/test_spread.py $(TESTS)/test_workers.py
+DEPLOYMENT := $(TESTS)/test_deployment.py $(TESTS)/test_browser.py
 REPEAT ?= 20
 STORAGE ?= files
 MINUTES ?= inf
 PYTEST = env -u RUNTIMEDB_HOME -u DAGSTER_HOME $(BIN)/python -m pytest
 
-.PHONY: help demo dev instance test test-core test-sources test-deployment torture soak crowd fuzz lock audit lint bench docs format clean
+.PHONY: help demo dev instance test test-core test-sources test-deployment test-jobs torture soak crowd fuzz lock audit lint bench docs format clean
 
 help:
 	@echo "make demo    a real database, connected, materialized by Dagster, queried"
@@ -38,7 +39,7 @@ dev: $(VENV)/demo.stamp instance
 	$(BIN)/dagster dev -p $(PORT)
 
 test: $(VENV)/test.stamp
-	@$(MAKE) --no-print-directory -j3 --output-sync=target test-core test-sources test-deployment
+	@$(MAKE) --no-print-directory -j4 --output-sync=target test-core test-sources test-deployment test-jobs
 
 # Each prints when it is done.
 test-core:
@@ -46,7 +47,9 @@ test-core:
 test-sources:
 	@$(PYTEST) $(SOURCES)
 test-deployment:
-	@$(PYTEST) $(filter-out $(SOURCES),$(wildcard $(TESTS)/test_*.py))
+	@$(PYTEST) $(DEPLOYMENT)
+test-jobs:
+	@$(PYTEST) $(filter-out $(SOURCES) $(DEPLOYMENT),$(wildcard $(TESTS)/test_*.py))
 
 # Kills, errors, lost answers and delays at every failpoint; one table, and exit status 1 on any failure.
 torture: $(VENV)/test.stamp
