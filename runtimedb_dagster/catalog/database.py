@@ -91,6 +91,10 @@ class Database:
         parsed = _parsed(url)
         self._url = parsed.render_as_string(hide_password=True)
         self._engine = _sqlite(parsed) if parsed.get_backend_name() == "sqlite" else _postgresql(parsed)
+        self._migrate()
+
+    @transition
+    def _migrate(self) -> None:
         with self._named_errors():
             migrate(self._engine)
 

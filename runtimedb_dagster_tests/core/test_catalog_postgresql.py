@@ -15,6 +15,7 @@ from sqlalchemy import select
 
 from runtimedb_dagster import RefreshRequest, RuntimeDB, Settings, failpoints
 from runtimedb_dagster.catalog import Catalog, schema
+from runtimedb_dagster.catalog import database as catalog_database
 from runtimedb_dagster.catalog.database import next_sequence, transition
 from runtimedb_dagster.catalog.migrations import ADVISORY_LOCK
 from runtimedb_dagster.errors import CatalogError, CatalogUnavailableError, ConfigurationError, SupersededError
@@ -178,8 +179,10 @@ def test_a_restart_of_the_server_is_survived() -> None:
         server.stop()
         with ThreadPoolExecutor() as pool:
             listing = pool.submit(catalog.connections.list)
+            opening = pool.submit(Catalog, server.catalog_url("postgres"))
             server.start()
             assert listing.result(60) == [shop]
+            opening.result(60).close()
         server.stop()
         server.start()
         assert catalog.connections.list() == [shop]
@@ -188,8 +191,9 @@ def test_a_restart_of_the_server_is_survived() -> None:
 
 @pytest.mark.parametrize(("sslmode", "silent"), [("disable", False), ("disable", True), ("require", False)])
 def test_a_server_that_ends_while_it_is_connected_to_is_away(
-    postgres_server: Server, database: str, sslmode: str, silent: bool
+    postgres_server: Server, database: str, sslmode: str, silent: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(catalog_database, "RETRY_SECONDS", ())
     url = postgres_server.catalog_url(database) + f"?sslmode={sslmode}&gssencmode=disable"
     with dying(silent=silent) as port, pytest.raises(CatalogUnavailableError):
         Catalog(url.replace(f":{postgres_server.port}/", f":{port}/"))
