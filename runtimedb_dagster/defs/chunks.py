@@ -62,7 +62,7 @@ class Chunk:
 
         def watch(_progress: RefreshProgress) -> None:
             record.keep_up()
-            self._watch()
+            self._stop_if_over()
 
         outcomes = db.refresh_tables(
             self.connection, tables, since=self.since, progress=watch, note=self.context.log.info
@@ -91,7 +91,7 @@ class Chunk:
         connection = database(self.settings).connection(self.connection).name
         return f"{TableRef.from_partition_key(connection, key)}: the table is no longer in the catalog"
 
-    def _watch(self) -> None:
+    def _stop_if_over(self) -> None:
         if monotonic() - self.checked > ENDED_INTERVAL_SECONDS:
             self.checked = monotonic()
             leave_if_over(self.context)

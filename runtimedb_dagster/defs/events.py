@@ -35,6 +35,7 @@ RESULT = "result"
 SHOWN_FAILURES = 20
 BATCH, BATCH_SECONDS = 100, 1.0
 BATCH_VARIABLE = "DAGSTER_EVENT_BATCH_SIZE"
+# Each has connections of its own to the storage of Dagster.
 PLANNERS = 4
 
 
@@ -111,7 +112,7 @@ def _batches() -> Iterator[None]:
         yield
     finally:
         if given is None:
-            del os.environ[BATCH_VARIABLE]
+            os.environ.pop(BATCH_VARIABLE, None)
 
 
 def tell(context: Context, result: dict[str, Any], *, good: bool) -> None:
