@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import BinaryIO
@@ -68,7 +68,7 @@ def content(duck: duckdb.DuckDBPyConnection, location: str, columns: Sequence[Co
         f"SELECT count(*), sum({hashed}::HUGEINT), bit_xor({hashed}) "
         f"FROM read_parquet({literal(location)}, hive_partitioning = false)"
     ).fetchall()[0]
-    described = [duckdb.__version__, [asdict(column) for column in columns], rows, *map(str, hashes)]
+    described = [duckdb.__version__, [column.to_dict() for column in columns], rows, *map(str, hashes)]
     return rows, hashlib.sha256(json.dumps(described).encode()).hexdigest()[:32]
 
 
@@ -89,7 +89,7 @@ def count_rows(file: Path | BinaryIO, name: str | None = None) -> int:
 
 
 def _copy(reading: Reading, path: Path, columns: tuple[Column, ...]) -> int:
-    about = json.dumps({"table": str(reading.ref), "columns": [asdict(column) for column in columns]})
+    about = json.dumps({"table": str(reading.ref), "columns": [column.to_dict() for column in columns]})
     select = passed_by_rows("after_first_rows", reading.duck, reading.select)
     # The file exists already, empty and private; DuckDB must write into it, not into one of its own beside it.
     statement = (

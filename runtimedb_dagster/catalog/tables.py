@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
@@ -179,7 +178,7 @@ class _Difference:
 def _described(table: DiscoveredTable) -> dict[str, Any]:
     return {
         "kind": table.kind,
-        "columns": [asdict(column) for column in table.columns],
+        "columns": [column.to_dict() for column in table.columns],
         "primary_key": list(table.primary_key),
         "comment": table.comment,
         "estimated_rows": table.estimated_rows,

@@ -6,7 +6,7 @@ Every file is born scheduled for deletion; only the swap rescues it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import fields
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -111,6 +111,8 @@ class VersionCatalog:
             SupersededError: a refresh that started later has already published.
             ReservationLostError: the sweep has already claimed the file.
         """
+        described = {field.name: getattr(version, field.name) for field in fields(version)}
+        described["columns"] = [column.to_dict() for column in version.columns]
         with self._database.write() as tx:
             row = _locked(tx, reservation)
             _rescue(tx, reservation)
@@ -118,7 +120,7 @@ class VersionCatalog:
             # From here on other swaps wait, for `retire` takes a number.
             sequence = retire(tx, reservation.table.connection, [row], "replaced", delete_after)
             address = {name: getattr(row, name) for name in ("connection_id", "schema_name", "table_name")}
-            tx.execute(ADD_VERSION, {**asdict(version), **address, "published_at_sequence": sequence})
+            tx.execute(ADD_VERSION, {**described, **address, "published_at_sequence": sequence})
 
     @transition
     def keep(self, reservation: Reservation, current: Version, now: datetime) -> bool:

@@ -11,11 +11,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Literal
 
 from runtimedb_dagster.errors import TypeContractError
 from runtimedb_dagster.model import Column
-from runtimedb_dagster.sources.projection import Projected
+from runtimedb_dagster.sources.projection import PROJECTED, Projected
 from runtimedb_dagster.sql import identifier
 
 __all__ = ["Tinyint1", "ZeroDates", "project", "quoted"]
@@ -82,6 +83,7 @@ TO_BOOL = (
 WITHOUT_ZEROS = "CASE WHEN substr({{0}}, 6, 5) NOT LIKE '%00%' THEN CAST({{0}} AS {}) END"
 
 
+@lru_cache(PROJECTED)
 def project(column: Column, tinyint1: Tinyint1 = "bool", zero_dates: ZeroDates = "fail") -> Projected:
     """The select-list entry of a column whose `type` is the server's COLUMN_TYPE.
 

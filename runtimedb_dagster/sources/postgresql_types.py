@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import duckdb
 
 from runtimedb_dagster.model import Column
-from runtimedb_dagster.sources.projection import Projected
+from runtimedb_dagster.sources.projection import PROJECTED, Projected
 from runtimedb_dagster.sources.projection import project as project_duckdb
 from runtimedb_dagster.sql import identifier
 
@@ -73,6 +74,7 @@ OTHER = {
 }
 
 
+@lru_cache(PROJECTED)
 def project(column: Column) -> Projected:
     """The select-list entry of a column; `base` tells what is beneath a type of the database's own making."""
     arrival = _arrival(column.base or column.type)

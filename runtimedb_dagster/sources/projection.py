@@ -7,6 +7,7 @@ in milliseconds, TIME WITH TIME ZONE without its zone); those are cast here to o
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import duckdb
 from duckdb.sqltypes import DuckDBPyType
@@ -15,7 +16,10 @@ from runtimedb_dagster.errors import TypeContractError
 from runtimedb_dagster.model import Column
 from runtimedb_dagster.sql import identifier, literal
 
-__all__ = ["MASKED", "Projected", "project"]
+__all__ = ["MASKED", "PROJECTED", "Projected", "project"]
+
+# How many select-list entries are remembered: tables have many columns of the same names and types.
+PROJECTED = 4096
 
 EXACT = {
     "boolean", "tinyint", "smallint", "integer", "bigint", "utinyint", "usmallint", "uinteger", "ubigint",
@@ -79,6 +83,7 @@ class Projected:
         return self.expression.removesuffix(f" AS {identifier(self.column.name)}")
 
 
+@lru_cache(PROJECTED)
 def project(column: Column) -> Projected:
     """The select-list entry of a column whose `type` is DuckDB's.
 

@@ -8,9 +8,10 @@ else (an integer in a DATE column into a day of 1970, any value of a column with
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from runtimedb_dagster.model import Column
-from runtimedb_dagster.sources.projection import Projected
+from runtimedb_dagster.sources.projection import PROJECTED, Projected
 from runtimedb_dagster.sources.projection import project as project_duckdb
 from runtimedb_dagster.sql import identifier
 
@@ -138,6 +139,7 @@ RESTORE = {
 }
 
 
+@lru_cache(PROJECTED)
 def project(column: Column) -> Projected:
     """The select-list entry of a column; `base` is a declared type to be read instead of the column's own."""
     arrival = _arrival(column)
