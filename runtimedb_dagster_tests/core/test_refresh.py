@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import resource
-import subprocess
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -320,20 +319,6 @@ def test_a_table_dropped_since_its_discovery_fails_with_what_to_do(db: RuntimeDB
         refresh_one(db, "orders")
 
     assert rows(db, "SELECT count(*) FROM shop.main.orders") == [(100,)]
-
-
-@pytest.fixture
-def tiny_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 1 MB."""
-    disk = tmp_path / "tiny"
-    disk.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", disk], capture_output=True, check=False)
-    if mounted.returncode:
-        pytest.skip("this user may not mount a file system")
-    try:
-        yield disk
-    finally:
-        subprocess.run(["umount", disk], check=True)
 
 
 def test_a_full_disk_leaves_the_old_version_and_nothing_else(
