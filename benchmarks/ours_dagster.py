@@ -34,7 +34,7 @@ def run(url: str) -> float:
 
 
 def events(url: str) -> float:
-    """A run that only logs what such a run logs: a planned event, a materialization and a line per table."""
+    """A run that only logs what such a run logs: a planned event and a materialization per table, a line per batch."""
     with opened() as db, _instance(db) as instance:
         _connect(db, url, instance)
         tables, key = db.tables(), asset_key(db.settings, "source")
