@@ -90,7 +90,8 @@ class Record:
         for outcome in failed:
             self.context.log.error("%s", outcome.error)
         if good:
-            self.context.log.info("%s (%s of %s)", _told(good[-1]), self.done, self.total)
+            others = f"{len(good)} tables, the last " if len(good) > 1 else ""
+            self.context.log.info("%s%s (%s of %s)", others, _told(good[-1]), self.done, self.total)
         self._since = monotonic()
 
 
