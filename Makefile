@@ -24,7 +24,7 @@ help:
 	@echo "make demo    a real database, connected, materialized by Dagster, queried"
 	@echo "make dev     the Dagster UI on port $(PORT), over the same instance"
 	@echo "make test    all tests"
-	@echo "make torture every fault REPEAT=$(REPEAT) times on every catalog and storage (two hours; MINUTES=15 ends it sooner)"
+	@echo "make torture every fault REPEAT=$(REPEAT) times on every catalog and storage (80 minutes on 2 cores; MINUTES=15 ends it sooner)"
 	@echo "make soak    everything at once for SECONDS=$(SECONDS) on STORAGE=$(STORAGE) (or s3), while servers restart and clocks are off"
 	@echo "make lint    ruff, mypy, import-linter"
 	@echo "make crowd   many processes over the same tables (SECONDS=60 for each storage)"
