@@ -157,6 +157,7 @@ def tables(settings: Callable[[], Settings], connection: str | None, as_json: bo
 @click.option("--data", is_flag=True, help="Make new versions, instead of discovering tables.")
 @click.option("--only-cached", is_flag=True, help="Leave out tables that have no version yet.")
 @click.option("--key", "keys", multiple=True, help="With --data: only the table of this partition key; repeatable.")
+@click.option("--full", is_flag=True, help="With --data: keep no version whose file, read whole, is not as it was.")
 @click.option("--webserver", metavar="URL", help="Launch it as a Dagster run through this dagster-webserver.")
 @confirm_option
 @as_json_option
@@ -169,13 +170,14 @@ def refresh(
     data: bool,
     only_cached: bool,
     keys: tuple[str, ...],
+    full: bool,
     webserver: str | None,
     confirm: bool,
     as_json: bool,
 ) -> int:
     """Discover tables or, with --data, make new versions of CONNECTION's tables or of one."""
     request = RefreshRequest(
-        connection, schema_name, table_name, data=data, include_uncached=not only_cached, partition_keys=keys
+        connection, schema_name, table_name, data=data, include_uncached=not only_cached, partition_keys=keys, full=full
     )
     with terminal.progress(connection or "all") as progress:
         if webserver:

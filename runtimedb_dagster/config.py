@@ -154,9 +154,10 @@ class Settings(BaseSettings):
 
     @property
     def duckdb_config(self) -> dict[str, Any]:
-        """DuckDB's limits, those that are set."""
+        """What `duck.connect` takes: DuckDB's limits, those that are set, and where it may spill."""
         limits = {"memory_limit": self.memory_limit, "threads": self.threads}
-        return {name: value for name, value in limits.items() if value is not None}
+        given = {name: value for name, value in limits.items() if value is not None}
+        return {"temp_directory": str(self.home / "spill"), **given}
 
     @classmethod
     def settings_customise_sources(

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -17,11 +15,12 @@ import pyarrow.parquet as pq
 
 from runtimedb_dagster.errors import RefreshError, StorageError
 from runtimedb_dagster.failpoints import hit, passed_by_rows
+from runtimedb_dagster.fingerprint import content, scan
 from runtimedb_dagster.model import Column
 from runtimedb_dagster.sources import Reading
 from runtimedb_dagster.sql import identifier, literal
 
-__all__ = ["WrittenFile", "content", "count_rows", "write"]
+__all__ = ["WrittenFile", "count_rows", "write"]
 
 # Row-group size dominates memory; table size does not.
 ROW_GROUP_SIZE = 122_880
@@ -53,23 +52,10 @@ def write(reading: Reading, path: Path) -> WrittenFile:
     hit("after_close")
     if (found := count_rows(path)) != rows:
         raise StorageError(f"{reading.ref}: {rows} rows were written, but the file's footer says {found}")
-    _check_columns(reading, path, columns)
-    _, fingerprint = content(reading.duck, str(path), columns)
+    held = scan(reading.duck, str(path))
+    _check_columns(reading, held, columns)
+    _, fingerprint = content(held, columns)
     return WrittenFile(rows, path.stat().st_size, columns, fingerprint)
-
-
-def content(duck: duckdb.DuckDBPyConnection, location: str, columns: Sequence[Column]) -> tuple[int, str]:
-    """The rows of a whole file, and its fingerprint: equal for equal rows and columns, in any order of rows.
-
-    It is comparable under one version of DuckDB only.
-    """
-    hashed = f"hash({', '.join(identifier(column.name) for column in columns)})"
-    rows, *hashes = duck.execute(
-        f"SELECT count(*), sum({hashed}::HUGEINT), bit_xor({hashed}) "
-        f"FROM read_parquet({literal(location)}, hive_partitioning = false)"
-    ).fetchall()[0]
-    described = [duckdb.__version__, [column.to_dict() for column in columns], rows, *map(str, hashes)]
-    return rows, hashlib.sha256(json.dumps(described).encode()).hexdigest()[:32]
 
 
 def count_rows(file: Path | BinaryIO, name: str | None = None) -> int:
@@ -107,19 +93,18 @@ def _copy(reading: Reading, path: Path, columns: tuple[Column, ...]) -> int:
     return int(row[0])
 
 
-def _check_columns(reading: Reading, path: Path, columns: tuple[Column, ...]) -> None:
+def _check_columns(reading: Reading, held: duckdb.DuckDBPyRelation, columns: tuple[Column, ...]) -> None:
     """Have the file hold what the projection promised: a source may have sent another type than it described."""
-    described = f"DESCRIBE SELECT * FROM read_parquet({literal(str(path))}, hive_partitioning = false)"
-    found = [(row[0], _plain(row[1])) for row in reading.duck.execute(described).fetchall()]
-    for column, (name, held) in zip(columns, found, strict=True):
-        if name != column.name or held != _plain(column.type):
+    found = zip(columns, held.columns, held.types, strict=True)
+    for column, name, type_ in found:
+        if name != column.name or _in_file(str(type_)) != _in_file(column.type):
             raise RefreshError(
-                f"{reading.ref}: column {identifier(column.name)} was to be {column.type}, but {name} {held} arrived; "
+                f"{reading.ref}: column {identifier(column.name)} was to be {column.type}, but {name} {type_} arrived; "
                 "the table may have changed meanwhile: refresh it again"
             )
 
 
 @cache
-def _plain(duckdb_type: str) -> str:
-    """A type as DuckDB spells it, without the coordinate system that GeoParquet adds."""
-    return str(duckdb.sqltype(re.sub(r"GEOMETRY\('[^']*'\)", "GEOMETRY", duckdb_type)))
+def _in_file(duckdb_type: str) -> str:
+    """A type as a file holds it: a geometry is bytes, and called a geometry only where a column has one."""
+    return str(duckdb.sqltype(re.sub(r"GEOMETRY(\('[^']*'\))?", "BLOB", duckdb_type)))

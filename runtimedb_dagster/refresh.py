@@ -22,6 +22,7 @@ from runtimedb_dagster.heartbeat import renewed, utc_now
 from runtimedb_dagster.model import Column, Connection, Reservation, Table, TableRef, Version
 from runtimedb_dagster.request import ConnectionRefreshResult, TableRefreshResult
 from runtimedb_dagster.slots import turn
+from runtimedb_dagster.soundness import difference, problem, reader
 from runtimedb_dagster.sources import Reading, Source
 from runtimedb_dagster.storage import Storage, version_path
 from runtimedb_dagster.sweep import Sweeper
@@ -99,6 +100,7 @@ class _Work:
     connection: Connection
     limit: int
     tables: deque[Table]
+    full: bool = False
     cancelled: threading.Event = field(default_factory=threading.Event)
     done: SimpleQueue[Refreshed | str] = field(default_factory=SimpleQueue)
 
@@ -138,13 +140,15 @@ class Refresher:
         limit: int,
         progress: Progress | None = None,
         note: Note = logger.info,
+        *,
+        full: bool = False,
     ) -> Iterator[Refreshed]:
-        """Refresh tables and yield each as it is done, failed ones too.
+        """Refresh tables and yield each as it is done, failed ones too; see `one` for `full`.
 
         At most `limit` tables of the connection are read at a time, by all processes together. Ending the iteration
         early interrupts what is still being read.
         """
-        work = _Work(source, connection, limit, deque(tables))
+        work = _Work(source, connection, limit, deque(tables), full)
         workers = min(limit, len(tables))
         with ThreadPoolExecutor(max(workers, 1), thread_name_prefix="runtimedb-refresh") as pool:
             futures = [pool.submit(self._work, work) for _ in range(workers)]
@@ -170,14 +174,17 @@ class Refresher:
         while work.tables and not work.cancelled.is_set():
             with turn(self.catalog, work.connection, work.limit, work.cancelled, work.done.put) as held:
                 while not held.over and not work.cancelled.is_set() and (table := work.next_table()):
-                    work.done.put(self._outcome(work.source, table))
+                    work.done.put(self._outcome(work.source, table, full=work.full))
 
-    def one(self, source: Source, table: Table) -> Refreshed:
+    def one(self, source: Source, table: Table, *, full: bool = False) -> Refreshed:
         """Refresh one table.
 
         1. Reserve: the new file is scheduled for deletion before its first byte.
         2. Write: stream, verify, make durable.
         3. Swap: one transaction points the table at it and schedules the old file instead.
+
+        A version that already holds the content is kept if its file is sound: by size and footer or, if `full`, read
+        whole.
 
         Raises:
             RefreshError, SourceError, StorageError: the old version, if there is one, keeps serving.
@@ -187,7 +194,7 @@ class Refresher:
             hit("after_reserve")
             with renewed(self.settings.write_lease, lambda: self._renew(reservation)):
                 written = self._write(source, reservation)
-            return self._publish(reservation, written)
+            return self._publish(reservation, written, full=full)
         except Exception as error:
             swept = self._give_up(reservation)
             if swept and not isinstance(error, (CatalogError, SupersededError)):
@@ -212,10 +219,10 @@ class Refresher:
             location=self.storage.location(version.path),
         )
 
-    def _outcome(self, source: Source, table: Table) -> Refreshed:
+    def _outcome(self, source: Source, table: Table, *, full: bool) -> Refreshed:
         started = utc_now()
         try:
-            return self.one(source, table)
+            return self.one(source, table, full=full)
         except Exception as error:
             if not isinstance(error, RuntimeDBError):
                 logger.exception("refreshing %s failed for a reason that RuntimeDB does not know", table.ref)
@@ -244,10 +251,11 @@ class Refresher:
         self.storage.finalize(reservation.path)
         return written
 
-    def _publish(self, reservation: Reservation, written: parquet.WrittenFile) -> Refreshed:
-        now, current = utc_now(), reservation.table.version
+    def _publish(self, reservation: Reservation, written: parquet.WrittenFile, *, full: bool) -> Refreshed:
+        current = reservation.table.version
+        unchanged = current is not None and current.fingerprint == written.fingerprint and self._is_sound(current, full)
+        now = utc_now()
         duration_ms = _milliseconds(now - reservation.started_at)
-        unchanged = current is not None and current.fingerprint == written.fingerprint
         if current is not None and unchanged and self.catalog.versions.keep(reservation, current, now):
             self._discard(reservation)
             location = self.storage.location(current.path)
@@ -263,6 +271,16 @@ class Refresher:
             duration_ms=duration_ms,
             location=self.storage.location(version.path),
         )
+
+    def _is_sound(self, version: Version, whole: bool) -> bool:
+        """Whether a version may be kept; one that is lost or torn is replaced."""
+        what = problem(self.storage, version)
+        if what is None and whole:
+            with reader(self.storage, self.settings.duckdb_config) as duck:
+                what = difference(duck, self.storage.location(version.path), version)
+        if what is not None:
+            logger.warning("%s; a new version takes its place", what)
+        return what is None
 
     def _discard(self, reservation: Reservation) -> None:
         """Delete a file that merely repeats the current version; what fails here is left to a later sweep."""

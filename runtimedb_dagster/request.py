@@ -32,6 +32,7 @@ class RefreshRequest:
         data: False discovers tables and columns, True makes new versions.
         include_uncached: False leaves out tables that have no version yet.
         partition_keys: of a connection's tables, only these, by their partitions' keys; empty: all.
+        full: a version that holds the content already is kept only if its file, read whole, does too.
     """
 
     connection: str | None = None
@@ -41,6 +42,7 @@ class RefreshRequest:
     include_uncached: bool = True
     connection_id: str | None = None
     partition_keys: Sequence[str] = ()
+    full: bool = False
 
     def __post_init__(self) -> None:
         """Make the two spellings one."""

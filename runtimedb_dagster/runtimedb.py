@@ -247,7 +247,7 @@ class RuntimeDB:
             )
         connection, tables = self.plan(request)
         started = perf_counter()
-        outcomes = list(self.refresh_tables(connection.id, tables, progress=progress))
+        outcomes = list(self.refresh_tables(connection.id, tables, progress=progress, full=request.full))
         if request.table_name:
             return table_result(connection.id, outcomes[0])
         return connection_result(connection.id, outcomes, round((perf_counter() - started) * 1000))
@@ -281,6 +281,7 @@ class RuntimeDB:
         since: int | None = None,
         progress: Progress | None = None,
         note: Note = logger.info,
+        full: bool = False,
     ) -> Iterator[Refreshed]:
         """Refresh any of a connection's tables and yield each as it is done, failed ones too.
 
@@ -291,6 +292,7 @@ class RuntimeDB:
                 it was superseded: it is yielded as it is.
             progress: is called a few times a second.
             note: is told what happens besides, such as waiting for another refresh of the connection.
+            full: see `RefreshRequest`.
 
         Raises:
             ConnectionNotFoundError, SourceError, StorageUnavailableError: none was refreshed.
@@ -301,7 +303,7 @@ class RuntimeDB:
         yield from (self._refresher.as_it_is(table) for table in tables if _is_newer(table, since))
         self._require_storage()
         with open_source(found, self.settings.duckdb_config) as source:
-            for outcome in self._refresher.many(source, found, left, limit, progress, note):
+            for outcome in self._refresher.many(source, found, left, limit, progress, note, full=full):
                 superseded = since is not None and isinstance(outcome.error, SupersededError)
                 yield self._winner(found, outcome) if superseded else outcome
 

@@ -9,14 +9,9 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any, Literal
 
-import duckdb
-
 from runtimedb_dagster.catalog import Catalog
-from runtimedb_dagster.errors import StorageError
-from runtimedb_dagster.model import PendingDeletion, Table, Version
-from runtimedb_dagster.parquet import content, count_rows
-from runtimedb_dagster.sources.adapter import first_line
-from runtimedb_dagster.sql import literal
+from runtimedb_dagster.model import PendingDeletion, Table
+from runtimedb_dagster.soundness import difference, problem, reader
 from runtimedb_dagster.storage import Storage
 
 __all__ = ["Finding", "altered", "unreadable", "verify"]
@@ -64,50 +59,26 @@ def unreadable(tables: Sequence[Table], storage: Storage) -> list[Finding]:
     cached = [(table, table.version) for table in tables if table.version]
     # Side by side, because each waits for its storage.
     with ThreadPoolExecutor(PARALLEL, thread_name_prefix="runtimedb-verify") as pool:
-        problems = pool.map(lambda each: _problem(storage, each[1]), cached)
-        return [_damaged(table, problem) for (table, _), problem in zip(cached, problems, strict=True) if problem]
+        problems = pool.map(lambda each: problem(storage, each[1]), cached)
+        return [_damaged(table, what) for (table, _), what in zip(cached, problems, strict=True) if what]
 
 
 def altered(tables: Sequence[Table], storage: Storage, config: Mapping[str, Any]) -> list[Finding]:
     """Those of `tables` whose version, read whole, holds other rows or values than were written (I1)."""
-    offline = {"autoinstall_known_extensions": False, "autoload_known_extensions": False}
-    with duckdb.connect(config={**offline, **config}) as duck:
-        storage.make_readable(duck)
+    with reader(storage, config) as duck:
         return [
-            _damaged(table, problem)
+            _damaged(table, what)
             for table in tables
-            if table.version and (problem := _difference(duck, storage.location(table.version.path), table.version))
+            if table.version and (what := difference(duck, storage.location(table.version.path), table.version))
         ]
 
 
-def _damaged(table: Table, problem: str) -> Finding:
-    return Finding("I1", str(table.ref), f"{problem}; refresh the table to get a new version")
-
-
-def _problem(storage: Storage, version: Version) -> str | None:
-    try:
-        location = storage.location(version.path)
-        with storage.open(version.path) as file:
-            rows = count_rows(file, location)
-    except StorageError as error:
-        return str(error)
-    return None if rows == version.rows else f"{location} holds {rows} rows, the catalog says {version.rows}"
-
-
-def _difference(duck: duckdb.DuckDBPyConnection, location: str, version: Version) -> str | None:
-    try:
-        ((writer,),) = duck.execute(f"SELECT created_by FROM parquet_file_metadata({literal(location)})").fetchall()
-        rows, fingerprint = content(duck, location, version.columns)
-    except duckdb.Error as error:
-        return f"{location} can't be read: {first_line(error)}"
-    if rows != version.rows:
-        return f"{location} holds {rows} rows, the catalog says {version.rows}"
-    if fingerprint == version.fingerprint:
-        return None
-    if writer.startswith("DuckDB version ") and f"v{duckdb.__version__} " not in writer:
-        logger.warning("%s was read whole, but its values can't be compared: %s wrote it", location, writer)
-        return None
-    return f"{location} holds other values or columns than were written"
+def _damaged(table: Table, what: str) -> Finding:
+    return Finding(
+        "I1",
+        str(table.ref),
+        f"{what}; refresh the table to get a new version (`--full` reads this one whole before it is kept)",
+    )
 
 
 def _orphans(paths: list[str], named: set[str], catalog: Catalog, storage: Storage) -> list[Finding]:

@@ -41,6 +41,7 @@ class Chunk:
     def __init__(self, context: dg.OpExecutionContext, settings: Settings, chunk: Json) -> None:
         self.context, self.settings = context, settings
         self.connection, self.since, self.keys = chunk["connection"], chunk["since"], chunk["keys"]
+        self.full = chunk["full"]
         self.outcomes: dict[str, Refreshed] = {}
         self.checked = monotonic()
 
@@ -65,7 +66,7 @@ class Chunk:
             self._stop_if_over()
 
         outcomes = db.refresh_tables(
-            self.connection, tables, since=self.since, progress=watch, note=self.context.log.info
+            self.connection, tables, since=self.since, progress=watch, note=self.context.log.info, full=self.full
         )
         for outcome in record.of(outcomes):
             self.outcomes[outcome.ref.partition_key] = outcome

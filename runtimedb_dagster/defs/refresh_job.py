@@ -44,6 +44,9 @@ class RefreshConfig(dg.Config):
     partition_keys: list[str] = Field(
         default=[], description="With connection and data: only these of its tables, by their partitions' keys."
     )
+    full: bool = Field(
+        default=False, description="Keep a version of the same content only if its file, read whole, is as it was."
+    )
     confirm: bool = Field(default=False, description="Go on although a discovery would remove most tables.")
 
     def request(self) -> RefreshRequest:
@@ -56,6 +59,7 @@ class RefreshConfig(dg.Config):
             include_uncached=self.include_uncached,
             connection_id=self.connection_id or None,
             partition_keys=self.partition_keys,
+            full=self.full,
         )
 
 
@@ -129,7 +133,7 @@ def _plan(context: dg.OpExecutionContext, settings: Settings, config: RefreshCon
     connection, tables = db.plan(request)
     sync(context, settings, connection, db.tables(connection.id))
     plan(context, asset_key(settings, connection.name), tables)
-    shared = {"connection": connection.id, "since": db.mark()}
+    shared = {"connection": connection.id, "since": db.mark(), "full": request.full}
     one = {"schema_name": request.schema_name, "table_name": request.table_name} if request.table_name else None
     yield dg.Output(shared | {"started": started.isoformat(), "tables": len(tables), "one": one}, "planned")
     for number, keys in enumerate(deal(settings, tables), start=1):
@@ -145,7 +149,7 @@ def _again(context: dg.OpExecutionContext, settings: Settings, planned: Json, ch
     db = database(settings)
     tables = [table for table in db.tables(planned["connection"]) if table.ref.partition_key in keys]
     plan(context, asset_key(settings, db.connection(planned["connection"]).name), tables)
-    result = Chunk(context, settings, {"connection": planned["connection"], "since": planned["since"], "keys": keys})
+    result = Chunk(context, settings, planned | {"keys": keys})
     return [*(chunk | {"failed": {}} for chunk in chunks), result.refresh()]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import re
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ from typing import Any, Protocol
 
 import duckdb
 
+from runtimedb_dagster.duck import connect
 from runtimedb_dagster.errors import (
     ConfigurationError,
     RefreshError,
@@ -25,7 +25,7 @@ from runtimedb_dagster.sources.projection import Projected
 from runtimedb_dagster.sources.shape import Shape
 from runtimedb_dagster.sql import identifier
 
-__all__ = ["AttachedSource", "Dialect", "Reading", "Relation", "TableIsGone", "first_line"]
+__all__ = ["AttachedSource", "Dialect", "Reading", "Relation", "TableIsGone"]
 
 
 CANCEL_INTERVAL_SECONDS = 0.1
@@ -194,10 +194,9 @@ class AttachedSource:
         self._shape = shape
         self._hide = hide
         self._read_timeout = read_timeout
-        self._duck = duckdb.connect(":memory:", config={**_LOCKED_DOWN, **config})
+        self._duck = connect({**_READING, **config})
         self._readings: dict[duckdb.DuckDBPyConnection, int | None] = {}
         try:
-            self._duck.execute("SET TimeZone = 'UTC'")
             for extension in dialect.extensions:
                 load(self._duck, extension)
             self._alias = dialect.attach(self._duck)
@@ -324,12 +323,8 @@ class AttachedSource:
         return kind(f"Connection '{self._connection.name}' ({self._connection.url}) {what}: {self._explained(error)}")
 
 
-# Nothing is fetched from the network, or loaded, that was not asked for; rows may come in any order.
-_LOCKED_DOWN: dict[str, Any] = {
-    "autoinstall_known_extensions": False,
-    "autoload_known_extensions": False,
-    "allow_community_extensions": False,
-    "python_enable_replacements": False,
+# Rows may come in any order.
+_READING: dict[str, Any] = {
     "preserve_insertion_order": False,
     # Each version is read back once: with the cache 10,000 small tables took 676 MB.
     "enable_external_file_cache": False,
@@ -339,8 +334,3 @@ _LOCKED_DOWN: dict[str, Any] = {
 _VALUE_ERRORS = (
     duckdb.ConversionException, duckdb.InvalidInputException, duckdb.OutOfRangeException, duckdb.TypeMismatchException,
 )  # fmt: skip
-
-
-def first_line(error: duckdb.Error | str) -> str:
-    """DuckDB's message without the kind of error before it and the pointer into the statement after it."""
-    return re.sub(r"^[A-Z][\w ]* Error: ", "", str(error).split("\n", 1)[0].strip())

@@ -10,8 +10,9 @@ from typing import Any
 import duckdb
 from pydantic import BaseModel, ConfigDict
 
+from runtimedb_dagster.duck import first_line
 from runtimedb_dagster.model import Column, DiscoveredTable, TableRef
-from runtimedb_dagster.sources.adapter import Relation, TableIsGone, first_line
+from runtimedb_dagster.sources.adapter import Relation, TableIsGone
 from runtimedb_dagster.sources.projection import Projected, project
 from runtimedb_dagster.sources.url import SourceUrl
 from runtimedb_dagster.sql import identifier, literal, qualified

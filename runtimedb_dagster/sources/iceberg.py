@@ -16,8 +16,9 @@ from typing import Any
 import duckdb
 from pydantic import Field
 
+from runtimedb_dagster.duck import first_line
 from runtimedb_dagster.model import Column, DiscoveredTable, TableRef
-from runtimedb_dagster.sources.adapter import Relation, TableIsGone, first_line
+from runtimedb_dagster.sources.adapter import Relation, TableIsGone
 from runtimedb_dagster.sources.duckdb_file import attached, described
 from runtimedb_dagster.sources.projection import Projected, project
 from runtimedb_dagster.sources.s3 import S3Options, create_s3_secret, s3_key

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 
 import duckdb
 
+from runtimedb_dagster.duck import first_line
 from runtimedb_dagster.errors import ConfigurationError
 from runtimedb_dagster.extensions import load
 from runtimedb_dagster.model import Column, DiscoveredTable, TableRef
-from runtimedb_dagster.sources.adapter import Relation, first_line
+from runtimedb_dagster.sources.adapter import Relation
 from runtimedb_dagster.sources.duckdb_file import NoOptions, attached, described, discovered, discovery_query
 from runtimedb_dagster.sources.projection import Projected, project
 from runtimedb_dagster.sources.url import SourceUrl

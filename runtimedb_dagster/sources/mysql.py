@@ -14,8 +14,9 @@ from typing import Literal
 import duckdb
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
+from runtimedb_dagster.duck import first_line
 from runtimedb_dagster.model import Column, DiscoveredTable, TableRef
-from runtimedb_dagster.sources.adapter import Relation, TableIsGone, first_line
+from runtimedb_dagster.sources.adapter import Relation, TableIsGone
 from runtimedb_dagster.sources.duckdb_file import discovered
 from runtimedb_dagster.sources.mysql_types import Tinyint1, ZeroDates, project, quoted
 from runtimedb_dagster.sources.projection import Projected

@@ -16,9 +16,10 @@ from typing import Any, Literal
 import duckdb
 from pydantic import BaseModel, ConfigDict, Field
 
+from runtimedb_dagster.duck import first_line
 from runtimedb_dagster.errors import TypeContractError
 from runtimedb_dagster.model import Column, DiscoveredTable, TableRef
-from runtimedb_dagster.sources.adapter import Relation, TableIsGone, first_line
+from runtimedb_dagster.sources.adapter import Relation, TableIsGone
 from runtimedb_dagster.sources.duckdb_file import attached, discovered
 from runtimedb_dagster.sources.postgresql_types import project
 from runtimedb_dagster.sources.projection import Projected

@@ -93,39 +93,51 @@ def project(column: Column) -> Projected:
     source_type = duckdb.sqltype(column.type)
     try:
         target = str(duckdb.sqltype(_target(source_type)))
+        written = str(duckdb.sqltype(_target(source_type, within="BLOB")))
     except TypeContractError as error:
         raise TypeContractError(f"column {identifier(column.name)} of type {column.type}: {error}") from None
     name = identifier(column.name)
     midnight = _holds_midnight(name, source_type)
     changed = target != str(source_type)
-    declared = f"{column.type} kept as {target}" if changed and _is_declared(source_type) else None
-    kept = Column(column.name, target, column.nullable, column.comment, column.type if changed else None, declared)
+    differs = written != str(source_type)
+    declared = f"{column.type} kept as {written}" if differs and _is_declared(source_type) else None
+    kept = Column(column.name, written, column.nullable, column.comment, column.type if differs else None, declared)
     value = name if midnight is None else f"CASE WHEN {midnight} THEN {REFUSE_MIDNIGHT} ELSE {name} END"
     if changed:
         value = f"CAST({value} AS {target})"
     return Projected(kept, name if value == name else f"{value} AS {name}", converts=value != name)
 
 
-def _target(source: DuckDBPyType) -> str:
-    """The type a version keeps `source` as, in DuckDB's words, at any depth."""
+def _target(source: DuckDBPyType, within: str | None = None) -> str:
+    """The type that `source` is cast to, in DuckDB's words, at any depth.
+
+    With `within`, the type that a version then holds: to a geometry within another type DuckDB gives no other name than
+    that of its bytes.
+    """
     if source.id in EXACT:
         return str(source)
     for targets in (WIDENED, DECLARED):
         if source.id in targets:
             return targets[source.id]
+
+    def part(type_: DuckDBPyType) -> str:
+        return within if within and type_.id == "geometry" else _target(type_, within)
+
+    parts = _parts(source)
     if source.id in ("list", "array"):
-        return f"{_target(_parts(source)['child'])}[]"
+        return f"{part(parts['child'])}[]"
     if source.id == "struct":
-        return f"STRUCT({', '.join(f'{identifier(name)} {_target(part)}' for name, part in _parts(source).items())})"
+        return f"STRUCT({', '.join(f'{identifier(name)} {part(type_)}' for name, type_ in parts.items())})"
     if source.id == "map":
-        return f"MAP({_target(_parts(source)['key'])}, {_target(_parts(source)['value'])})"
+        return f"MAP({part(parts['key'])}, {part(parts['value'])})"
     raise TypeContractError("no exact form in a version; cast it in a view on the source, and refresh that")
 
 
 def _is_declared(source: DuckDBPyType) -> bool:
     if source.id in DECLARED:
         return True
-    return any(map(_is_declared, _parts(source).values()))
+    parts = _parts(source).values()
+    return any(part.id == "geometry" or _is_declared(part) for part in parts)
 
 
 def _parts(source: DuckDBPyType) -> dict[str, DuckDBPyType]:

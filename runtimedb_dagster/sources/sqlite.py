@@ -17,9 +17,10 @@ from typing import Any
 import duckdb
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from runtimedb_dagster.duck import first_line
 from runtimedb_dagster.errors import TypeContractError
 from runtimedb_dagster.model import Column, DiscoveredTable, TableRef
-from runtimedb_dagster.sources.adapter import Relation, TableIsGone, first_line
+from runtimedb_dagster.sources.adapter import Relation, TableIsGone
 from runtimedb_dagster.sources.duckdb_file import attached
 from runtimedb_dagster.sources.projection import Projected
 from runtimedb_dagster.sources.sqlite_types import AS_TEXT, is_open, project, restored, type_of_values

@@ -29,7 +29,7 @@ from runtimedb_dagster.sandbox import Sandbox
 from runtimedb_dagster.storage import open_storage
 from runtimedb_dagster.storage.s3 import S3Storage
 from runtimedb_dagster.storage.s3 import upload as s3_upload
-from runtimedb_dagster.storage.s3.staging import Staging
+from runtimedb_dagster.scratch import Scratch
 from runtimedb_dagster_tests.core.s3 import BUCKET, ENVIRONMENT, KEY_ID, Bucket
 from runtimedb_dagster_tests.core.support import (
     SourceFile,
@@ -524,11 +524,11 @@ def test_without_boto3_it_says_what_to_install(tmp_path: Path) -> None:
 
 def test_staging_is_private_and_only_leftovers_go(tmp_path: Path) -> None:
     root = tmp_path / "staging"
-    mine, leftover = Staging(root), root / "0123"
+    mine, leftover = Scratch(root), root / "0123"
     file = mine.create()
     leftover.mkdir()
     (leftover / "x.parquet").write_bytes(b"half")
-    other = Staging(root)
+    other = Scratch(root)
     assert other.create().exists()
     assert file.exists()
     assert not leftover.exists()
@@ -536,7 +536,7 @@ def test_staging_is_private_and_only_leftovers_go(tmp_path: Path) -> None:
 
 
 def test_nothing_is_left_of_a_staging_that_ended(tmp_path: Path) -> None:
-    staging = Staging(tmp_path / "staging")
+    staging = Scratch(tmp_path / "staging")
     staging.create().unlink()
     del staging
     gc.collect()
@@ -548,7 +548,7 @@ def test_staging_follows_no_link(tmp_path: Path) -> None:
     (tmp_path / "outside" / "file").write_text("precious")
     (tmp_path / "staging").mkdir()
     (tmp_path / "staging" / "link").symlink_to(tmp_path / "outside")
-    Staging(tmp_path / "staging").create()
+    Scratch(tmp_path / "staging").create()
     assert (tmp_path / "outside" / "file").read_text() == "precious"
 
 
@@ -557,7 +557,7 @@ def test_a_disk_that_is_full_is_named(storage: S3Storage, bucket: Bucket, monkey
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "mkdir", full)
-    with pytest.raises(StorageError, match=r"staging, from where versions are uploaded: No space left on device"):
+    with pytest.raises(StorageError, match=r"staging, which RuntimeDB needs .*: No space left on device"):
         storage.prepare(PATH)
     assert bucket.uploads() == set()
 

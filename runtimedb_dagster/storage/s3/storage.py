@@ -12,10 +12,10 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from runtimedb_dagster import extensions
 from runtimedb_dagster.errors import StorageError, UnsafePathError
+from runtimedb_dagster.scratch import Scratch
 from runtimedb_dagster.sql import create_secret
 from runtimedb_dagster.storage.paths import is_safe
 from runtimedb_dagster.storage.s3.ranged import RangedFile
-from runtimedb_dagster.storage.s3.staging import Staging
 from runtimedb_dagster.storage.s3.store import Store
 from runtimedb_dagster.storage.s3.upload import Upload
 from runtimedb_dagster.storage.s3.url import S3Url
@@ -37,7 +37,7 @@ class S3Storage:
         """Keep versions at `url`, and in `staging` those that are being written. Nothing is contacted yet."""
         self.url = url
         self._store = Store(url)
-        self._staging = Staging(staging)
+        self._staging = Scratch(staging)
         self._uploads: dict[str, Upload] = {}
 
     def prepare(self, path: str) -> Path:

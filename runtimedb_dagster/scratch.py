@@ -1,4 +1,4 @@
-"""Where a version is written on this machine before it is uploaded."""
+"""Files of this machine that live no longer than the process that needs them."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from pathlib import Path
 
 from runtimedb_dagster.errors import StorageError
 
-__all__ = ["Staging"]
+__all__ = ["Scratch"]
 
 
-class Staging:
+class Scratch:
     """Private local files, in a directory per process that a lock marks as in use.
 
     The lock ends with the process, however it ends: a directory whose lock can be taken is a leftover.
@@ -34,14 +34,32 @@ class Staging:
         Raises:
             StorageError: the disk refused.
         """
+        path = self._new("parquet")
         try:
-            path = self._directory() / f"{uuid.uuid4().hex}.parquet"
             os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
         except OSError as error:
-            raise StorageError(
-                f"No file can be written in {self.root}, from where versions are uploaded: {error.strerror or error}"
-            ) from error
+            raise self._refused(error) from error
         return path
+
+    def directory(self) -> Path:
+        """Where a directory may be made, which goes with this one.
+
+        Raises:
+            StorageError: the disk refused.
+        """
+        return self._new("spill")
+
+    def _new(self, suffix: str) -> Path:
+        try:
+            return self._directory() / f"{uuid.uuid4().hex}.{suffix}"
+        except OSError as error:
+            raise self._refused(error) from error
+
+    def _refused(self, error: OSError) -> StorageError:
+        return StorageError(
+            f"No file can be written in {self.root}, which RuntimeDB needs for what does not fit into memory and for "
+            f"versions before they are uploaded: {error.strerror or error}"
+        )
 
     def clean(self) -> None:
         """Remove what processes left that are gone."""

@@ -1,0 +1,64 @@
+"""DuckDB as RuntimeDB uses it: it fetches nothing, loads what it is told to, and spills where nobody else looks."""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from runtimedb_dagster.errors import StorageError
+from runtimedb_dagster.scratch import Scratch
+
+__all__ = ["connect", "first_line"]
+
+LOCKED_DOWN: dict[str, Any] = {
+    "autoinstall_known_extensions": False,
+    "autoload_known_extensions": False,
+    "allow_community_extensions": False,
+    "python_enable_replacements": False,
+}
+
+
+def connect(config: Mapping[str, Any]) -> duckdb.DuckDBPyConnection:
+    """A DuckDB of its own, in memory, whose session is in UTC.
+
+    Args:
+        config: of DuckDB. Its `temp_directory` is where a private directory is made to spill into; without one,
+            what does not fit into memory fails.
+
+    Raises:
+        StorageError: no private directory can be made.
+    """
+    spill = str(_private_directory(Path(config["temp_directory"]))) if "temp_directory" in config else ""
+    duck = duckdb.connect(":memory:", config={**LOCKED_DOWN, **config, "temp_directory": spill})
+    duck.execute("SET TimeZone = 'UTC'")
+    return duck
+
+
+def first_line(error: duckdb.Error | str) -> str:
+    """DuckDB's message without the kind of error before it and the pointer into the statement after it."""
+    return re.sub(r"^[A-Z][\w ]* Error: ", "", str(error).split("\n", 1)[0].strip())
+
+
+def _private_directory(root: Path) -> Path:
+    """A path under `root` or, where that may not be written, among the machine's temporary files."""
+    try:
+        return _scratch(root).directory()
+    except StorageError:
+        fallback = Path(tempfile.gettempdir()) / f"runtimedb-spill-{os.getuid()}"
+        found = _scratch(fallback).directory()
+        if fallback.stat().st_uid != os.getuid():
+            raise StorageError(f"{fallback} belongs to somebody else, so nothing is spilled into it") from None
+        return found
+
+
+@cache
+def _scratch(root: Path) -> Scratch:
+    """The one of this process, which cleans up after dead ones when it is first used."""
+    return Scratch(root)
