@@ -15,6 +15,7 @@ Each message names the connection, the table, what happened, and what to do::
     │   └── DiscoveryRefusedError   it would remove too much; the caller may confirm it
     ├── RefreshError                a table has no new version
     │   ├── TypeContractError       a value has no exact form in a version
+    │   ├── TableUnavailableError   its source is away or locked now (a SourceUnavailableError, too)
     │   ├── SupersededError         a refresh that started later has already published
     │   └── ReservationLostError    the sweep has already claimed the new file
     ├── StorageError                a version's file can't be written, read or deleted
@@ -47,6 +48,7 @@ __all__ = [
     "SupersededError",
     "TableNotCachedError",
     "TableNotFoundError",
+    "TableUnavailableError",
     "TypeContractError",
     "UnsafePathError",
 ]
@@ -107,6 +109,10 @@ class DiscoveryRefusedError(DiscoveryError):
 
 class RefreshError(RuntimeDBError):
     """A table has no new version; the old one, if there is one, keeps serving."""
+
+
+class TableUnavailableError(RefreshError, SourceUnavailableError):
+    """A table could not be read for a reason that passes by itself; trying again may help."""
 
 
 class TypeContractError(RefreshError):

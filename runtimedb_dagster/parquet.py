@@ -86,6 +86,7 @@ def _copy(reading: Reading, path: Path, columns: tuple[Column, ...]) -> int:
     )
     try:
         row = reading.duck.execute(statement).fetchone()
+        reading.require_whole()
     except (duckdb.Error, UnicodeDecodeError) as error:
         raise reading.blame(error) from None
     if row is None:

@@ -10,7 +10,8 @@ from pydantic import BaseModel, ValidationError
 
 from runtimedb_dagster.errors import ConfigurationError
 from runtimedb_dagster.model import Connection, DiscoveredTable, TableRef
-from runtimedb_dagster.sources.adapter import AttachedSource, Dialect, Reading
+from runtimedb_dagster.sources.adapter import AttachedSource
+from runtimedb_dagster.sources.dialect import Dialect
 from runtimedb_dagster.sources.duckdb_file import DuckDBFile
 from runtimedb_dagster.sources.ducklake import DuckLake
 from runtimedb_dagster.sources.iceberg import Iceberg
@@ -18,6 +19,7 @@ from runtimedb_dagster.sources.motherduck import MotherDuck
 from runtimedb_dagster.sources.mysql import MySQL
 from runtimedb_dagster.sources.options import ConnectionOptions
 from runtimedb_dagster.sources.postgresql import PostgreSQL
+from runtimedb_dagster.sources.reading import Reading
 from runtimedb_dagster.sources.secrets import hider, password
 from runtimedb_dagster.sources.shape import Shape
 from runtimedb_dagster.sources.sqlite import SQLite
@@ -82,7 +84,15 @@ def open_source(connection: Connection, config: Mapping[str, Any]) -> Iterator[S
     make, secret = DIALECTS[connection.source_type], password(connection)
     dialect = make(SourceUrl.parse(connection.url), _parsed(make.options, connection.options), secret)
     options = ConnectionOptions.of(connection.options)
-    source = AttachedSource(connection, dialect, Shape.of(options), config, hider(secret), options.read_timeout)
+    source = AttachedSource(
+        connection,
+        dialect,
+        Shape.of(options),
+        config,
+        hider(secret),
+        options.read_timeout,
+        options.discovery_timeout,
+    )
     try:
         yield source
     finally:

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import duckdb
 from pydantic import BaseModel, ConfigDict
 
 from runtimedb_dagster.duck import first_line
-from runtimedb_dagster.model import Column, DiscoveredTable, TableRef
-from runtimedb_dagster.sources.adapter import Relation, TableIsGone
-from runtimedb_dagster.sources.projection import Projected, project
+from runtimedb_dagster.model import TableRef
+from runtimedb_dagster.sources.dialect import AttachedDialect, Relation
 from runtimedb_dagster.sources.url import SourceUrl
-from runtimedb_dagster.sql import identifier, literal, qualified
+from runtimedb_dagster.sql import identifier, literal
 
-__all__ = ["DuckDBFile", "NoOptions", "attached", "described", "discovered", "discovery_query"]
+__all__ = ["DuckDBFile", "NoOptions"]
 
-TAKEN_NAMES = {"main", "memory", "system", "temp"}
+SQLITE_HEADER = b"SQLite format 3\0"
 
 
 class NoOptions(BaseModel):
@@ -28,8 +26,11 @@ class NoOptions(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
-class DuckDBFile:
-    """The dialect of a DuckDB file. It is opened read-only, so a process that writes it locks it."""
+class DuckDBFile(AttachedDialect):
+    """The dialect of a DuckDB file. It is opened read-only, so a process that writes it locks it.
+
+    The connection's password is the key of an encrypted file.
+    """
 
     options = NoOptions
     extensions: Sequence[str] = ()
@@ -37,120 +38,60 @@ class DuckDBFile:
     def __init__(self, url: SourceUrl, options: NoOptions, password: str | None) -> None:  # noqa: ARG002 - as the others
         """Read the file that `url` names."""
         self._path = Path(url.path)
+        self._key = password
 
     def attach(self, duck: duckdb.DuckDBPyConnection) -> str:
-        """Attach the file by the name DuckDB itself would give it: its views may contain that name."""
-        alias = self._path.stem
-        if alias.lower() in TAKEN_NAMES:
-            alias = f"{alias}_file"
-        duck.execute(f"ATTACH {literal(str(self._path))} AS {identifier(alias)} (READ_ONLY)")
-        return alias
-
-    def check(self, duck: duckdb.DuckDBPyConnection, alias: str) -> None:
-        """Count its schemas."""
-        duck.execute(f"SELECT count(*) FROM duckdb_schemas() WHERE database_name = {literal(alias)}")
-
-    def discover(self, duck: duckdb.DuckDBPyConnection, alias: str) -> list[DiscoveredTable]:
-        """Tables and views, with their columns, from DuckDB's own catalog functions."""
-        return discovered(duck.execute(discovery_query(alias)).fetchall())
+        """Attach the file by the name that DuckDB itself gives it: its views may contain that name."""
+        if _is_sqlite(self._path):
+            raise duckdb.InvalidInputException(
+                f"it is an SQLite file; connect to it as sqlite://{'' if self._path.is_absolute() else '/'}{self._path}"
+            )
+        key = f", ENCRYPTION_KEY {literal(self._key)}" if self._key else ""
+        for name in ("", f"AS {identifier(f'{self._path.stem}_file')} "):
+            try:
+                duck.execute(f"ATTACH {literal(str(self._path))} {name}(TYPE duckdb, READ_ONLY{key})")
+                break
+            except duckdb.BinderException:
+                # A name that DuckDB has itself, such as `temp`.
+                if name:
+                    raise
+        row = duck.execute(
+            "SELECT database_name FROM duckdb_databases() WHERE NOT internal AND path IS NOT NULL"
+        ).fetchone()
+        if row is None:
+            raise duckdb.InvalidInputException("DuckDB did not say by which name it has attached the file")
+        return str(row[0])
 
     def describe(self, duck: duckdb.DuckDBPyConnection, alias: str, ref: TableRef) -> Relation:
         """The table in DuckDB's words. Views of the source may name their tables without schema or database."""
         duck.execute(f"USE {identifier(alias)}")
-        return described(duck, alias, ref)
-
-    def project(self, column: Column) -> Projected:
-        """As DuckDB holds it."""
-        return project(column)
-
-    def origin(
-        self,
-        duck: duckdb.DuckDBPyConnection,  # noqa: ARG002
-        alias: str,
-        ref: TableRef,
-        relation: Relation,  # noqa: ARG002
-        projection: Sequence[Projected],  # noqa: ARG002
-        where: str | None,
-    ) -> str:
-        """The attached table itself."""
-        return attached(alias, ref, where)
-
-    def cancel(self, duck: duckdb.DuckDBPyConnection, alias: str, session: int) -> None:
-        """DuckDB's interrupt is enough."""
+        return super().describe(duck, alias, ref)
 
     def is_passing(self, error: str) -> bool:
         """A file that somebody writes."""
         return "Could not set lock" in error or "already attached" in error
 
     def explain(self, error: str) -> str:
-        """DuckDB's message, and what to do where that is known."""
+        """DuckDB's message, and what to do where that is known; never its second line, which quotes the statement."""
         if "Could not set lock" in error:
             holder = re.search(r"PID (\d+)", error)
             who = f"process {holder[1]}" if holder else "another process"
             return f"{who} has it open for writing; close it there, or connect to a copy"
-        if "does not exist" in error:
+        if "does not exist" in error and not self._path.exists():
             return "there is no such file"
         if "already attached" in error:
             return "this process has it open for writing; close it first"
+        if "encrypted" in error or "ncryption key" in error:
+            return (
+                f"{first_line(error)}; name the variable that holds the file's key with --password-env, or the file "
+                "that holds it with the option password_file"
+            )
         return first_line(error)
 
 
-def described(duck: duckdb.DuckDBPyConnection, alias: str, ref: TableRef) -> Relation:
-    """What DuckDB says of an attached table.
-
-    Raises:
-        TableIsGone
-    """
+def _is_sqlite(path: Path) -> bool:
     try:
-        rows = duck.execute(f"DESCRIBE {qualified(alias, ref.schema_name, ref.table_name)}").fetchall()
-    except duckdb.CatalogException as error:
-        raise TableIsGone(f" ({first_line(error)})") from error
-    return Relation(tuple(Column(row[0], row[1], nullable=row[2] == "YES") for row in rows))
-
-
-def attached(alias: str, ref: TableRef, where: str | None) -> str:
-    """An attached table in a FROM clause, or those of its rows that a condition leaves."""
-    name = qualified(alias, ref.schema_name, ref.table_name)
-    return name if where is None else f"(SELECT * FROM {name} WHERE {where})"
-
-
-def discovered(rows: Iterable[Sequence[Any]]) -> list[DiscoveredTable]:
-    """Tables from rows of (schema, table, kind, comment, estimated rows, columns as dicts, primary key)."""
-    return [
-        DiscoveredTable(
-            schema_name,
-            table_name,
-            kind,
-            tuple(Column(**column) for column in columns),
-            tuple(primary_key or ()),
-            comment,
-            estimated_rows,
-        )
-        for schema_name, table_name, kind, comment, estimated_rows, columns, primary_key in rows
-    ]
-
-
-def discovery_query(alias: str) -> str:
-    """All tables and views of an attached database, as DuckDB's catalog functions list them."""
-    return f"""
-        WITH relation AS (
-            SELECT schema_name, table_name, 'table' AS kind, comment, estimated_size AS estimated_rows
-            FROM duckdb_tables() WHERE database_name = {literal(alias)} AND NOT internal AND NOT temporary
-            UNION ALL
-            SELECT schema_name, view_name, 'view', comment, NULL
-            FROM duckdb_views() WHERE database_name = {literal(alias)} AND NOT internal AND NOT temporary
-        ), listed AS (
-            SELECT schema_name, table_name, list({{
-                'name': column_name, 'type': data_type, 'nullable': is_nullable, 'comment': comment
-            }} ORDER BY column_index) AS columns
-            FROM duckdb_columns() WHERE database_name = {literal(alias)} GROUP BY ALL
-        ), keyed AS (
-            SELECT schema_name, table_name, any_value(constraint_column_names) AS primary_key
-            FROM duckdb_constraints()
-            WHERE database_name = {literal(alias)} AND constraint_type = 'PRIMARY KEY' GROUP BY ALL
-        )
-        SELECT schema_name, table_name, kind, comment, estimated_rows, coalesce(columns, []), primary_key
-        FROM relation LEFT JOIN listed USING (schema_name, table_name)
-        LEFT JOIN keyed USING (schema_name, table_name)
-        ORDER BY schema_name, table_name
-    """
+        with path.open("rb") as file:
+            return file.read(len(SQLITE_HEADER)) == SQLITE_HEADER
+    except OSError:
+        return False

@@ -15,10 +15,7 @@ import duckdb
 from pydantic import Field
 
 from runtimedb_dagster.duck import first_line
-from runtimedb_dagster.model import Column, DiscoveredTable, TableRef
-from runtimedb_dagster.sources.adapter import Relation
-from runtimedb_dagster.sources.duckdb_file import attached, described, discovered, discovery_query
-from runtimedb_dagster.sources.projection import Projected, project
+from runtimedb_dagster.sources.dialect import AttachedDialect
 from runtimedb_dagster.sources.s3 import S3Options, create_s3_secret, s3_key
 from runtimedb_dagster.sources.secrets import hider
 from runtimedb_dagster.sources.url import SourceUrl
@@ -42,7 +39,7 @@ class DuckLakeOptions(S3Options):
     connect_timeout: int = Field(default=10, ge=1, description="seconds to wait for PostgreSQL")
 
 
-class DuckLake:
+class DuckLake(AttachedDialect):
     """The dialect of a DuckLake."""
 
     options = DuckLakeOptions
@@ -102,37 +99,6 @@ class DuckLake:
             f"CREATE TEMPORARY SECRET source (TYPE postgres, {listed})",
             f"CREATE TEMPORARY SECRET lake (TYPE ducklake, METADATA_PATH {literal(path)}, {database})",
         ]
-
-    def check(self, duck: duckdb.DuckDBPyConnection, alias: str) -> None:
-        """Ask for the schemas of the current snapshot."""
-        duck.execute(f"SELECT count(*) FROM duckdb_schemas() WHERE database_name = {literal(alias)}")
-
-    def discover(self, duck: duckdb.DuckDBPyConnection, alias: str) -> list[DiscoveredTable]:
-        """Tables and views, with their columns, from DuckDB's own catalog functions."""
-        return discovered(duck.execute(discovery_query(alias)).fetchall())
-
-    def describe(self, duck: duckdb.DuckDBPyConnection, alias: str, ref: TableRef) -> Relation:
-        """The table in DuckDB's words."""
-        return described(duck, alias, ref)
-
-    def project(self, column: Column) -> Projected:
-        """As DuckDB holds it."""
-        return project(column)
-
-    def origin(
-        self,
-        duck: duckdb.DuckDBPyConnection,  # noqa: ARG002
-        alias: str,
-        ref: TableRef,
-        relation: Relation,  # noqa: ARG002
-        projection: Sequence[Projected],  # noqa: ARG002
-        where: str | None,
-    ) -> str:
-        """The attached table itself."""
-        return attached(alias, ref, where)
-
-    def cancel(self, duck: duckdb.DuckDBPyConnection, alias: str, session: int) -> None:
-        """DuckDB's interrupt is enough."""
 
     def is_passing(self, error: str) -> bool:
         """A catalog that somebody writes, or whose server is away."""

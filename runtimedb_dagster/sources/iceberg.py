@@ -18,9 +18,8 @@ from pydantic import Field
 
 from runtimedb_dagster.duck import first_line
 from runtimedb_dagster.model import Column, DiscoveredTable, TableRef
-from runtimedb_dagster.sources.adapter import Relation, TableIsGone
-from runtimedb_dagster.sources.duckdb_file import attached, described
-from runtimedb_dagster.sources.projection import Projected, project
+from runtimedb_dagster.sources.dialect import AttachedDialect, Relation, described
+from runtimedb_dagster.sources.projection import Projected
 from runtimedb_dagster.sources.s3 import S3Options, create_s3_secret, s3_key
 from runtimedb_dagster.sources.secrets import hider
 from runtimedb_dagster.sources.url import SourceUrl
@@ -45,7 +44,7 @@ class IcebergOptions(S3Options):
     nested_namespaces: bool = Field(default=False, description="true: list namespaces within namespaces too")
 
 
-class Iceberg:
+class Iceberg(AttachedDialect):
     """The dialect of an Iceberg catalog."""
 
     options = IcebergOptions
@@ -62,6 +61,8 @@ class Iceberg:
         """Attach by temporary secrets: a failing ATTACH repeats its own text."""
         for statement in self.statements():
             duck.execute(statement)
+        # Its entries may be of writers whose clocks are ahead; the current one is known.
+        duck.execute("SET GLOBAL iceberg_use_metadata_log = false")
         return ALIAS
 
     def statements(self) -> list[str]:
@@ -140,13 +141,15 @@ class Iceberg:
 
     def describe(self, duck: duckdb.DuckDBPyConnection, alias: str, ref: TableRef) -> Relation:
         """The table as of the snapshot that the transaction keeps from now on."""
-        columns = _described(duck, alias, ref)
-        fields = {field["name"]: field for field in _schema(_metadata(duck, alias, ref)).get("fields", ())}
-        return Relation(tuple(_annotated(column, fields.get(column.name, {})) for column in columns))
-
-    def project(self, column: Column) -> Projected:
-        """As DuckDB holds it."""
-        return project(column)
+        if '"' in ref.schema_name + ref.table_name:
+            raise duckdb.InvalidInputException("DuckDB can't read an Iceberg table with a quotation mark in its name")
+        schema = _schema(_metadata(duck, alias, ref))
+        columns = described(duck, _scan(alias, ref), f"SELECT * FROM {_scan(alias, ref)}").columns
+        fields = {field["name"]: field for field in schema.get("fields", ())}
+        # The catalog was asked twice: a schema may have come in between.
+        if [column.name for column in columns] != list(fields):
+            raise duckdb.TransactionException(CHANGED)
+        return Relation(tuple(_annotated(column, fields[column.name]) for column in columns))
 
     def origin(
         self,
@@ -157,11 +160,9 @@ class Iceberg:
         projection: Sequence[Projected],  # noqa: ARG002
         where: str | None,
     ) -> str:
-        """The attached table itself."""
-        return attached(alias, ref, where)
-
-    def cancel(self, duck: duckdb.DuckDBPyConnection, alias: str, session: int) -> None:
-        """DuckDB's interrupt is enough."""
+        """The table's current snapshot, by the metadata file that the catalog names."""
+        scan = _scan(alias, ref)
+        return scan if where is None else f"(SELECT * FROM {scan} WHERE {where})"
 
     def is_passing(self, error: str) -> bool:
         """A catalog that is away, or has too much to do."""
@@ -218,14 +219,13 @@ def _table(ref: TableRef, metadata: Mapping[str, Any]) -> DiscoveredTable:
     )
 
 
-def _described(duck: duckdb.DuckDBPyConnection, alias: str, ref: TableRef) -> tuple[Column, ...]:
-    try:
-        return described(duck, alias, ref).columns
-    except TableIsGone as gone:
-        # Names of columns that differ by case only are an error of the catalog's, too.
-        if "does not exist" not in str(gone):
-            raise duckdb.InvalidInputException(f"DuckDB can't have such a table{gone}") from None
-        raise
+def _scan(alias: str, ref: TableRef) -> str:
+    """The table in a FROM clause.
+
+    By its name alone, DuckDB would read the snapshot that is the latest by the clocks of the writers and this machine,
+    and take ids of nested fields from the catalog's answer, which some catalogs make up.
+    """
+    return f"iceberg_scan({literal(qualified(alias, ref.schema_name, ref.table_name))})"
 
 
 def _annotated(column: Column, field: Mapping[str, Any]) -> Column:
@@ -269,6 +269,8 @@ def _rows(metadata: Mapping[str, Any]) -> int | None:
     return 0
 
 
+CHANGED = "the table's schema changed while it was looked at; refresh it again"
+
 # Listing ends in `/namespaces` or `/tables`; what reads at the same time asks for other things.
 REFUSED = """
     SELECT request.url, response.status FROM duckdb_logs_parsed('HTTP')
@@ -277,7 +279,7 @@ REFUSED = """
 
 # Statuses are written as `HTTP 503` and as `ServiceUnavailable_503`.
 PASSING = re.compile(
-    r"Could not connect|Could not resolve hostname|[Tt]imeout|timed out|(HTTP |\b[A-Z]\w+_)(429|5\d\d)\b"
+    r"schema changed while|Could not connect|Could not resolve hostname|[Tt]imeout|timed out|(HTTP |\b[A-Z]\w+_)(429|5\d\d)\b"
 )
 
 ADVICE = {

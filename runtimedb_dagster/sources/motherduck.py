@@ -9,17 +9,16 @@ import duckdb
 from runtimedb_dagster.duck import first_line
 from runtimedb_dagster.errors import ConfigurationError
 from runtimedb_dagster.extensions import load
-from runtimedb_dagster.model import Column, DiscoveredTable, TableRef
-from runtimedb_dagster.sources.adapter import Relation
-from runtimedb_dagster.sources.duckdb_file import NoOptions, attached, described, discovered, discovery_query
-from runtimedb_dagster.sources.projection import Projected, project
+from runtimedb_dagster.model import TableRef
+from runtimedb_dagster.sources.dialect import AttachedDialect, Relation
+from runtimedb_dagster.sources.duckdb_file import NoOptions
 from runtimedb_dagster.sources.url import SourceUrl
 from runtimedb_dagster.sql import identifier, literal
 
 __all__ = ["MotherDuck"]
 
 
-class MotherDuck:
+class MotherDuck(AttachedDialect):
     """The dialect of a database at MotherDuck."""
 
     options = NoOptions
@@ -51,37 +50,10 @@ class MotherDuck:
             raise duckdb.InvalidInputException("the URL names no database; write it like motherduck:///database")
         return [f"SET motherduck_token = {literal(self._password)}", f"ATTACH {literal(f'md:{self._database}')}"]
 
-    def check(self, duck: duckdb.DuckDBPyConnection, alias: str) -> None:
-        """Count its schemas."""
-        duck.execute(f"SELECT count(*) FROM duckdb_schemas() WHERE database_name = {literal(alias)}")
-
-    def discover(self, duck: duckdb.DuckDBPyConnection, alias: str) -> list[DiscoveredTable]:
-        """Tables and views, with their columns, from DuckDB's own catalog functions."""
-        return discovered(duck.execute(discovery_query(alias)).fetchall())
-
     def describe(self, duck: duckdb.DuckDBPyConnection, alias: str, ref: TableRef) -> Relation:
         """The table in DuckDB's words. Views may name their tables without schema or database."""
         duck.execute(f"USE {identifier(alias)}")
-        return described(duck, alias, ref)
-
-    def project(self, column: Column) -> Projected:
-        """As DuckDB holds it."""
-        return project(column)
-
-    def origin(
-        self,
-        duck: duckdb.DuckDBPyConnection,  # noqa: ARG002
-        alias: str,
-        ref: TableRef,
-        relation: Relation,  # noqa: ARG002
-        projection: Sequence[Projected],  # noqa: ARG002
-        where: str | None,
-    ) -> str:
-        """The attached table itself."""
-        return attached(alias, ref, where)
-
-    def cancel(self, duck: duckdb.DuckDBPyConnection, alias: str, session: int) -> None:
-        """DuckDB's interrupt is enough."""
+        return super().describe(duck, alias, ref)
 
     def is_passing(self, error: str) -> bool:
         """MotherDuck, or the network before it, is away."""

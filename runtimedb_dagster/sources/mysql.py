@@ -16,8 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 
 from runtimedb_dagster.duck import first_line
 from runtimedb_dagster.model import Column, DiscoveredTable, TableRef
-from runtimedb_dagster.sources.adapter import Relation, TableIsGone
-from runtimedb_dagster.sources.duckdb_file import discovered
+from runtimedb_dagster.sources.dialect import AttachedDialect, Relation, TableIsGone, discovered
 from runtimedb_dagster.sources.mysql_types import Tinyint1, ZeroDates, project, quoted
 from runtimedb_dagster.sources.projection import Projected
 from runtimedb_dagster.sources.url import SourceUrl
@@ -63,7 +62,7 @@ class MySQLOptions(BaseModel):
         return ssl_ca
 
 
-class MySQL:
+class MySQL(AttachedDialect):
     """The dialect of a MySQL or MariaDB server."""
 
     options = MySQLOptions

@@ -76,6 +76,12 @@ class ConnectionOptions(BaseModel):
         le=LONGEST.total_seconds(),
         description="seconds that reading one table may take, whatever the source's own limits",
     )
+    discovery_timeout: float = Field(
+        default=50,
+        gt=0,
+        le=LONGEST.total_seconds(),
+        description="seconds that opening, checking or listing the source may take; a sensor's tick has 60",
+    )
     password_file: str | None = Field(default=None, description="a file that holds the password, read at each use")
 
     @field_validator("include", "exclude", "columns", "exclude_columns", mode="before")

@@ -1,36 +1,50 @@
 """PostgreSQL: `postgresql://user@host:port/database`.
 
 A table is locked (ACCESS SHARE) before the snapshot of its read is taken: a table that is rewritten or truncated in
-between would otherwise read as empty. Large tables are read by DuckDB's parallel scan over one exported snapshot;
-others by one query on the server, which needs nothing of DuckDB's own catalog of the remote database.
+between would otherwise read as empty. What can't be locked (materialized views, foreign tables, tables of which only
+some columns are granted) is looked at after the reading: it must still be in the file that the snapshot knows. Large
+tables are read by DuckDB's parallel scan over one exported snapshot; others by one query on the server, which needs
+nothing of DuckDB's own catalog of the remote database.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
+import logging
 import re
-from collections.abc import Sequence
-from dataclasses import replace
+import struct
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import duckdb
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from runtimedb_dagster.duck import first_line
-from runtimedb_dagster.errors import TypeContractError
+from runtimedb_dagster.errors import ConfigurationError, TypeContractError
 from runtimedb_dagster.model import Column, DiscoveredTable, TableRef
-from runtimedb_dagster.sources.adapter import Relation, TableIsGone
-from runtimedb_dagster.sources.duckdb_file import attached, discovered
+from runtimedb_dagster.sources import postgresql_catalog as catalog
+from runtimedb_dagster.sources.dialect import AttachedDialect, Relation, TableIsGone, attached, discovered
+from runtimedb_dagster.sources.postgresql_errors import advised, is_passing
+from runtimedb_dagster.sources.postgresql_session import FORMS, Session, Surroundings, escaped, require_settable
 from runtimedb_dagster.sources.postgresql_types import project
 from runtimedb_dagster.sources.projection import Projected
 from runtimedb_dagster.sources.url import SourceUrl
+from runtimedb_dagster.sources.watch import Peer
 from runtimedb_dagster.sql import identifier, literal, qualified
 
 __all__ = ["PostgreSQL", "PostgreSQLOptions"]
 
+logger = logging.getLogger(__name__)
+
 ALIAS = "postgresql"
 # DuckDB's scan reads tasks of 1,000 pages; a smaller table has one, and no gain from it.
 PARALLEL_FROM_PAGES = 1_000
+LOCKABLE = ("r", "p", "v")
+# SSLRequest, which any server answers with one byte.
+HELLO = struct.pack("!ii", 8, 80877103)
+STARTUP_REFUSED = "unsupported startup parameter"
 
 
 class PostgreSQLOptions(BaseModel):
@@ -44,6 +58,16 @@ class PostgreSQLOptions(BaseModel):
     sslrootcert: str | None = Field(default=None, description="file with the certificates to trust")
     sslcert: str | None = Field(default=None, description="file with the client's certificate")
     sslkey: str | None = Field(default=None, description="file with its key")
+    sslcrl: str | None = Field(default=None, description="file with revoked certificates")
+    channel_binding: Literal["disable", "prefer", "require"] | None = Field(default=None, description="as libpq's")
+    gssencmode: Literal["disable", "prefer", "require"] | None = Field(default=None, description="as libpq's")
+    target_session_attrs: Literal["any", "read-write", "read-only", "primary", "standby", "prefer-standby"] | None = (
+        Field(default=None, description="which of several hosts will do, as libpq's")
+    )
+    load_balance_hosts: Literal["disable", "random"] | None = Field(
+        default=None, description="random: try several hosts in any order, as libpq's"
+    )
+    application_name: str = Field(default="runtimedb", description="the name that the server shows")
     socket: str | None = Field(default=None, description="directory of the server's Unix socket, instead of a host")
     replica: str | None = Field(default=None, description="host or host:port of a replica, which is read instead")
     connect_timeout: int = Field(default=10, ge=1, description="seconds to wait for the server")
@@ -53,11 +77,45 @@ class PostgreSQLOptions(BaseModel):
         default="decimal", description="text: keep every numeric as exact text, NaN included"
     )
     arrays: Literal["list", "text"] = Field(
-        default="list", description="text: keep arrays as text, for those whose number of dimensions varies"
+        default="list", description="text: keep arrays as text, for those whose number of dimensions or bounds varies"
+    )
+    jsons: Literal["json", "text"] = Field(
+        default="json", description="text: keep json and jsonb as text, whatever other readers of JSON think of it"
+    )
+    row_security: Literal["refuse", "apply"] = Field(
+        default="refuse", description="apply: read the rows that the login's policies leave, instead of failing"
+    )
+    session: dict[str, str] = Field(
+        default={}, description='settings of the session, such as `{"app.tenant": "7"}` for what a view asks for'
     )
 
+    @field_validator("session", mode="before")
+    @classmethod
+    def _settings(cls, given: Any) -> Any:
+        try:
+            return json.loads(given) if isinstance(given, str) else given
+        except (json.JSONDecodeError, RecursionError):
+            raise ValueError('write a JSON object, such as {"app.tenant": "7"}') from None
 
-class PostgreSQL:
+    @field_validator("session")
+    @classmethod
+    def _settable(cls, given: dict[str, str]) -> Mapping[str, str]:
+        try:
+            return require_settable(given)
+        except ConfigurationError as error:
+            raise ValueError(str(error)) from None
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What the description of a table has to remember until after its reading."""
+
+    kind: str
+    oid: int
+    locked: bool
+
+
+class PostgreSQL(AttachedDialect):
     """The dialect of a PostgreSQL server."""
 
     options = PostgreSQLOptions
@@ -68,43 +126,63 @@ class PostgreSQL:
         self._url = url
         self._options = options
         self._password = password
-        self._twins: set[tuple[str, str]] | None = None
+        self._twins: set[tuple[str, str]] = set()
         self._shared = False
+        self._any_bytes = False
+        self._around: Surroundings | None = None
+        # Whether a session's start takes options; a pooler may not.
+        self._with_options = True
+        limits = {
+            "lock_timeout": f"{options.lock_timeout}s",
+            "statement_timeout": f"{options.statement_timeout}s",
+            "idle_in_transaction_session_timeout": "0",
+        }
+        row_security = "off" if options.row_security == "refuse" else "on"
+        self._session = Session(limits, row_security, options.session)
 
     def attach(self, duck: duckdb.DuckDBPyConnection) -> str:
         """Attach by a temporary secret: a failing ATTACH repeats its own text."""
-        host, port = self._address()
+        hosts = self._hosts()
         secret = {
-            "HOST": self._options.socket or host,
-            "PORT": str(port or 5432),
+            "HOST": ",".join(host for host, _ in hosts) or None,
+            "PORT": ",".join(str(port) for _, port in hosts) or "5432",
             "USER": self._url.user,
             "PASSWORD": self._password,
             "DATABASE": self._url.path or self._url.user,
         }
         given = ", ".join(f"{name} {literal(value)}" for name, value in secret.items() if value is not None)
-        duck.execute(f"CREATE TEMPORARY SECRET source (TYPE postgres, {given})")
-        duck.execute(f"ATTACH {literal(self._parameters())} AS {ALIAS} (TYPE postgres, SECRET source, READ_ONLY)")
+        duck.execute(f"CREATE OR REPLACE TEMPORARY SECRET source (TYPE postgres, {given})")
+        try:
+            self._attach(duck)
+        except duckdb.Error as error:
+            if STARTUP_REFUSED not in str(error):
+                raise
+            self._with_options = False
+            self._attach(duck)
         return ALIAS
 
-    def _address(self) -> tuple[str | None, int | None]:
-        if not self._options.replica:
-            return self._url.host, self._url.port
-        host, _, port = self._options.replica.partition(":")
-        return host, int(port) if port else self._url.port
+    def _attach(self, duck: duckdb.DuckDBPyConnection) -> None:
+        duck.execute(f"ATTACH {literal(self._parameters())} AS {ALIAS} (TYPE postgres, SECRET source, READ_ONLY)")
+
+    def _hosts(self) -> list[tuple[str, int]]:
+        if self._options.socket:
+            return [(self._options.socket, self._url.port or 5432)]
+        if self._options.replica:
+            host, _, port = self._options.replica.partition(":")
+            return [(host, int(port) if port else self._url.port or 5432)]
+        return [(host, port or 5432) for host, port in self._url.hosts]
+
+    def peer(self) -> Peer:
+        """The server's hosts, or the socket in their place."""
+        hosts = self._hosts() or [("/var/run/postgresql", 5432)]
+        return Peer(
+            tuple((f"{host}/.s.PGSQL.{port}", 0) if host.startswith("/") else (host, port) for host, port in hosts),
+            HELLO,
+        )
 
     def _parameters(self) -> str:
         """What a secret can't carry, in libpq's key=value form."""
-        session = {
-            "default_transaction_read_only": "on",
-            "TimeZone": "UTC",
-            "DateStyle": "ISO",
-            "IntervalStyle": "postgres",
-            "bytea_output": "hex",
-            "extra_float_digits": "1",
-            "lock_timeout": f"{self._options.lock_timeout}s",
-            "statement_timeout": f"{self._options.statement_timeout}s",
-            "idle_in_transaction_session_timeout": "0",
-        }
+        start = self._session.at_start() if self._with_options else {}
         parameters = {
             "connect_timeout": str(self._options.connect_timeout),
             # A server that is cut off in the middle of a reading is noticed in 90 seconds, not in two hours.
@@ -112,12 +190,9 @@ class PostgreSQL:
             "keepalives_interval": "10",
             "keepalives_count": "6",
             "client_encoding": "UTF8",
-            "application_name": "runtimedb",
-            "sslmode": self._options.sslmode,
-            "sslrootcert": self._options.sslrootcert,
-            "sslcert": self._options.sslcert,
-            "sslkey": self._options.sslkey,
-            "options": " ".join(f"-c {name}={value}" for name, value in session.items()),
+            "application_name": self._options.application_name,
+            "options": " ".join(f"-c {name}={_option(value)}" for name, value in start.items()),
+            **{name: getattr(self._options, name) for name in LIBPQ},
         }
         return " ".join(f"{name}={_quoted(value)}" for name, value in parameters.items() if value is not None)
 
@@ -131,42 +206,95 @@ class PostgreSQL:
         Tables that the user may not read are listed too: a permission that was revoked must not look like a dropped
         table. Partitions are part of their parent.
         """
-        rows = _ask(duck, alias, RELATIONS.format(chosen="TRUE") + LISTED)
+        around = self._look_around(duck, alias)
+        unreadable = self._unreadable(duck, alias)
+        chosen = f"c.oid NOT IN ({', '.join(unreadable)})" if unreadable else "TRUE"
+        with duck.cursor() as aside:
+            aside.execute("BEGIN")
+            _run(aside, alias, self._session.in_transaction(around))
+            rows = _ask(aside, alias, catalog.RELATIONS.format(chosen=chosen) + catalog.LISTED)
+            aside.execute("ROLLBACK")
         return discovered([(*row[:5], json.loads(row[5]), json.loads(row[6] or "[]")) for row in rows])
+
+    def _unreadable(self, duck: duckdb.DuckDBPyConnection, alias: str) -> list[str]:
+        """The oids of relations whose names or comments are no UTF-8: they are left out, and the others discovered."""
+        left_out = []
+        for oid, *encoded in _ask(duck, alias, catalog.NAMES) if self._any_bytes else []:
+            schema, table, rest = (bytes.fromhex(each) for each in encoded)
+            try:
+                (schema + b" " + table + b" " + rest).decode()
+            except UnicodeDecodeError:
+                left_out.append(str(oid))
+                logger.warning("left out, for its name or comment is not UTF-8: %r.%r", schema, table)
+        return left_out
 
     def describe(self, duck: duckdb.DuckDBPyConnection, alias: str, ref: TableRef) -> Relation:
         """Lock the table, then take the snapshot and look at the table in it."""
-        self._look_around(duck, alias)
-        self._lock(duck, alias, qualified(ref.schema_name, ref.table_name))
-        chosen = f"n.nspname = {literal(ref.schema_name)} AND c.relname = {literal(ref.table_name)}"
-        rows = _ask(duck, alias, BUILT_IN.format(chosen=chosen)) or _ask(
-            duck, alias, RELATIONS.format(chosen=chosen) + DESCRIBED
+        around = self._look_around(duck, alias)
+        chosen = f"n.nspname = {escaped(ref.schema_name)} AND c.relname = {escaped(ref.table_name)}"
+        locked = self._lock(duck, alias, ref, chosen, around)
+        rows = _ask(duck, alias, catalog.BUILT_IN.format(chosen=chosen)) or _ask(
+            duck, alias, catalog.RELATIONS.format(chosen=chosen) + catalog.DESCRIBED
         )
         if not rows:
             raise TableIsGone
-        session, pages, plain, columns = rows[0]
-        twin = (ref.schema_name.lower(), ref.table_name.lower()) in (self._twins or ())
-        large = plain and pages >= PARALLEL_FROM_PAGES and self._shared and not twin
-        return Relation(tuple(Column(**column) for column in json.loads(columns)), session, native=large)
+        session, pages, kind, oid, columns = rows[0]
+        if taken_back := self._session.as_the_login(around, forms=kind == "v"):
+            _run(duck, alias, taken_back)
+        twin = (ref.schema_name.lower(), ref.table_name.lower()) in self._twins
+        large = kind in ("r", "m") and pages >= PARALLEL_FROM_PAGES and self._shared and not twin
+        listed = tuple(Column(**column) for column in json.loads(columns))
+        return Relation(listed, session, native=large and locked, state=_Seen(kind, oid, locked))
 
-    def _lock(self, duck: duckdb.DuckDBPyConnection, alias: str, table: str) -> None:
-        statement = literal(f"LOCK TABLE {table} IN ACCESS SHARE MODE")
+    def _lock(
+        self, duck: duckdb.DuckDBPyConnection, alias: str, ref: TableRef, chosen: str, around: Surroundings
+    ) -> bool:
+        """Set up the session, and lock the table; whether that could be done and the table can be read all the same."""
+        setup = self._session.in_transaction(around)
         try:
-            duck.execute(f"CALL postgres_execute({literal(alias)}, {statement}, use_transaction = true)")
+            _run(duck, alias, f"{setup}; LOCK TABLE {qualified(ref.schema_name, ref.table_name)} IN ACCESS SHARE MODE")
         except duckdb.Error as error:
-            if "does not exist" in str(error):
-                raise TableIsGone from None
-            if "cannot lock relation" not in str(error):
-                raise
-            # Materialized views and foreign tables can't be locked; their rewrites are visible to old snapshots.
             duck.execute("ROLLBACK; BEGIN")
+            _run(duck, alias, setup)
+            self._require_readable(_ask(duck, alias, catalog.READABLE.format(chosen=chosen)), ref, error)
+            return False
+        return True
 
-    def _look_around(self, duck: duckdb.DuckDBPyConnection, alias: str) -> None:
-        """Find what DuckDB's scan would get wrong here: names that differ by case only, one snapshot for all."""
-        if self._twins is None:
+    def _require_readable(self, rows: list[tuple[Any, ...]], ref: TableRef, error: duckdb.Error) -> None:
+        """Raise unless what could not be locked can be read; by what the catalog says, whatever the message's words."""
+        if not rows:
+            raise TableIsGone
+        kind, usage, whole, some = rows[0]
+        if not usage:
+            raise duckdb.PermissionException(
+                f"permission denied for schema {ref.schema_name}; "
+                f"grant USAGE on schema {identifier(ref.schema_name)} to the login"
+            )
+        if not some:
+            raise duckdb.PermissionException(
+                f"permission denied for table {ref.table_name}; grant SELECT on it, or leave it out with the option "
+                "exclude"
+            )
+        if kind in LOCKABLE and whole and kind != "v":
+            raise error
+
+    def _look_around(self, duck: duckdb.DuckDBPyConnection, alias: str) -> Surroundings:
+        """Find what DuckDB's scan would get wrong here, and what the login has set; once per attached source."""
+        if self._around is None:
             with duck.cursor() as aside:
-                self._shared = bool(_ask(aside, alias, SNAPSHOTS)[0][0])
-                self._twins = {(row[0], row[1]) for row in _ask(aside, alias, TWINS)}
+                around = Surroundings.of(_ask(aside, alias, Surroundings.query())[0])
+                shared, self._any_bytes = _ask(aside, alias, catalog.SNAPSHOTS)[0]
+                self._twins = {(row[0], row[1]) for row in _ask(aside, alias, catalog.TWINS)}
+                # A pooler may take the options of a session's start, and drop them.
+                started = self._with_options and around.row_security == self._session.row_security
+                self._shared = shared and started and not _receives(aside, alias)
+            self._around = around
+        if self._around.damaging:
+            raise duckdb.InvalidInputException(
+                f"the server's setting {self._around.damaging[0]} is on, which leaves damaged rows out in silence; "
+                "set it off for this login, or ask who set it"
+            )
+        return self._around
 
     def project(self, column: Column) -> Projected:
         """As the server's types demand."""
@@ -175,6 +303,8 @@ class PostgreSQL:
             base = re.sub(r"numeric\([^)]*\)", "numeric", base)
         if self._options.arrays == "text" and base.endswith("[]"):
             base = "array as text"
+        if self._options.jsons == "text" and base in ("json", "jsonb"):
+            base = "json as text"
         return project(replace(column, base=base))
 
     def origin(
@@ -188,32 +318,95 @@ class PostgreSQL:
     ) -> str:
         """DuckDB's scan where it reads every column right, else a query on the server."""
         table = qualified(ref.schema_name, ref.table_name)
+        if relation.state.kind == "v":
+            self._require_forms(projection)
         _guard(duck, alias, table, projection, where)
-        native = relation.native and where is None and not any(each.remote for each in projection)
+        native = relation.native and where is None and not any(each.remote or each.parts for each in projection)
         if native and _reads_as_described(duck, alias, ref, projection):
             return attached(alias, ref, None)
-        listed = ", ".join(
-            f"{each.remote or identifier(each.source_name)} AS {identifier(each.source_name)}" for each in projection
-        )
         condition = f" WHERE {where}" if where else ""
-        return f"postgres_query({literal(alias)}, {literal(f'SELECT {listed} FROM {table}{condition}')})"
+        return f"postgres_query({literal(alias)}, {literal(f'SELECT {_listed(projection)} FROM {table}{condition}')})"
+
+    def _require_forms(self, projection: Sequence[Projected]) -> None:
+        """Refuse, in a view, text whose form depends on what the login has set otherwise."""
+        other = self._around.other_forms if self._around else {}
+        other = {name: value for name, value in other.items() if name not in ("TimeZone", *self._options.session)}
+        for each in projection if other else ():
+            if each.settings:
+                name, value = next(iter(other.items()))
+                setting = json.dumps({name: FORMS[name]})
+                raise TypeContractError(
+                    f"column {identifier(each.column.name)} ({each.column.source_type}) is read as text, whose form "
+                    f"the login's setting {name} = '{value}' changes, and with it perhaps what the view computes; set "
+                    f"the option session='{setting}' to read the view under it, or leave the column out"
+                )
+
+    def confirm(self, duck: duckdb.DuckDBPyConnection, alias: str, ref: TableRef, relation: Relation) -> str | None:  # noqa: ARG002
+        """What was not locked must still be in the file that the snapshot knows; else it may have been read empty."""
+        seen: _Seen = relation.state
+        if seen.locked:
+            return None
+        ((whole,),) = _ask(duck, alias, catalog.WHOLE.format(oid=seen.oid))
+        return None if whole else "the table was rewritten while it was read; refresh it again"
 
     def cancel(self, duck: duckdb.DuckDBPyConnection, alias: str, session: int) -> None:
         """DuckDB waits for a query on the server, whatever interrupts it."""
-        _ask(duck, alias, f"SELECT pg_cancel_backend({session}) AS cancelled")
+        _ask(duck, alias, f"SELECT pg_catalog.pg_cancel_backend({session}) AS cancelled")
 
     def is_passing(self, error: str) -> bool:
         """A server that is away, starting, full, or a replica that had to go on."""
-        return any(sign in error for sign in PASSING)
+        return is_passing(error)
 
     def explain(self, error: str) -> str:
-        """The server's own words, without what DuckDB and libpq put around them."""
-        said = re.findall(r"(?:ERROR|FATAL): +(.*)", error)
+        """The server's own words, without what DuckDB and libpq put around them, and what to do."""
+        said = re.findall(r"(?:ERROR|FATAL|PANIC): +(.*)", error)
         told = said[-1] if said else re.sub(r'^Unable to connect to Postgres at ".*?": ', "", first_line(error))
-        for sign, advice in ADVICE.items():
-            if sign in error:
-                return f"{told}; {advice}"
-        return told
+        return advised(told, error)
+
+    def words(
+        self,
+        duck: duckdb.DuckDBPyConnection,
+        alias: str,
+        ref: TableRef,
+        projection: Sequence[Projected],
+        where: str | None,  # noqa: ARG002
+        error: str,
+    ) -> str | None:
+        """The column whose text is not UTF-8, which the server of a database without an encoding does not name."""
+        if not self._any_bytes or "invalid byte sequence" not in error:
+            return None
+        for each in projection:
+            name = identifier(each.source_name)
+            checked = f"pg_catalog.convert_from(pg_catalog.convert_to({name}::text, 'SQL_ASCII'), 'UTF8')"
+            table = qualified(ref.schema_name, ref.table_name)
+            try:
+                _ask(duck, alias, f"SELECT pg_catalog.max(pg_catalog.length({checked})) AS n FROM {table}")
+            except duckdb.Error:
+                with contextlib.suppress(duckdb.Error):
+                    duck.execute("ROLLBACK")
+                return (
+                    f"column {name} ({each.column.source_type}) holds text that is not UTF-8, which a database of "
+                    "encoding SQL_ASCII takes; leave it out with exclude_columns, or convert it in a view on the source"
+                )
+        return None
+
+
+def _receives(duck: duckdb.DuckDBPyConnection, alias: str) -> bool:
+    """Whether the server is a replica by what it receives; so it is taken for one if it does not say."""
+    try:
+        return bool(_ask(duck, alias, catalog.WAL_RECEIVER)[0][0])
+    except duckdb.Error:
+        return True
+
+
+def _listed(projection: Sequence[Projected]) -> str:
+    """The select list on the server."""
+    listed = [
+        part
+        for each in projection
+        for part in (each.parts or [(each.source_name, each.remote or identifier(each.source_name))])
+    ]
+    return ", ".join(f"{sql} AS {identifier(name)}" for name, sql in listed)
 
 
 def _reads_as_described(
@@ -248,128 +441,20 @@ def _ask(duck: duckdb.DuckDBPyConnection, alias: str, query: str) -> list[tuple[
     return duck.execute(f"SELECT * FROM postgres_query({literal(alias)}, {literal(query)})").fetchall()
 
 
+def _run(duck: duckdb.DuckDBPyConnection, alias: str, statements: str) -> None:
+    duck.execute(f"CALL postgres_execute({literal(alias)}, {literal(statements)}, use_transaction = true)")
+
+
 def _quoted(value: str) -> str:
     return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
-PASSING = (
-    "Connection refused", "No such file or directory", "timeout expired", "the database system is",
-    "too many clients", "remaining connection slots", "conflict with recovery", "terminating connection",
-    "server closed the connection", "could not translate host name", "lock timeout", "SSL SYSCALL",
-    "during SSL exchange", "deadlock detected",
+def _option(value: str) -> str:
+    """A value among libpq's `options`, which are split at spaces."""
+    return re.sub(r"([\\\s])", r"\\\1", value)
+
+
+LIBPQ = (
+    "sslmode", "sslrootcert", "sslcert", "sslkey", "sslcrl", "channel_binding", "gssencmode", "target_session_attrs",
+    "load_balance_hosts",
 )  # fmt: skip
-
-ADVICE = {
-    "password authentication failed": "set the right password in the variable of --password-env, or the password_file",
-    "no password supplied": "name the variable that holds the password with --password-env",
-    "permission denied": "grant SELECT on it, or leave it out with the option exclude",
-    "statement timeout": "raise the option statement_timeout",
-    "lock timeout": "somebody alters or locks the table; try again, or raise the option lock_timeout",
-    "Expected an array with": "its arrays differ in their number of dimensions; set the option arrays=text",
-}
-
-# Where DuckDB's connections would share no snapshot: on a replica, and on Amazon's servers, as it believes.
-SNAPSHOTS = """
-    SELECT NOT pg_catalog.pg_is_in_recovery() AND NOT EXISTS (SELECT FROM pg_catalog.pg_stat_wal_receiver)
-        AND NOT EXISTS (SELECT FROM pg_catalog.pg_settings WHERE name LIKE 'rds%') AS shared
-"""
-
-TWINS = """
-    SELECT lower(n.nspname) AS schema_name, lower(c.relname) AS table_name
-    FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-    WHERE c.relkind IN ('r', 'v', 'm', 'f', 'p') GROUP BY 1, 2 HAVING count(*) > 1
-"""
-
-# `base` is the built-in type of a column's domain, or how a type of the source's own making is read.
-RELATIONS = """
-    WITH RECURSIVE relation AS (
-        SELECT c.oid, n.nspname, c.relname, c.relkind, c.reltuples, c.relpages
-        FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-        WHERE c.relkind IN ('r', 'v', 'm', 'f', 'p') AND NOT c.relispartition
-            AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_' AND {chosen}
-    ), made AS (
-        SELECT t.oid, t.typtype, t.typbasetype AS base, t.typtypmod AS modifier, t.typnotnull AS needed, t.typelem,
-            t.typndims AS dimensions
-        FROM pg_catalog.pg_type t WHERE t.typtype = 'd'
-        UNION ALL
-        SELECT made.oid, t.typtype, t.typbasetype,
-            CASE WHEN made.modifier >= 0 THEN made.modifier ELSE t.typtypmod END, made.needed OR t.typnotnull,
-            t.typelem, t.typndims
-        FROM made JOIN pg_catalog.pg_type t ON t.oid = made.base WHERE t.typtype = 'd'
-    ), domain AS (
-        SELECT made.oid, made.base, made.modifier, made.needed FROM made
-        JOIN pg_catalog.pg_type t ON t.oid = made.base WHERE t.typtype <> 'd'
-    ), attribute AS (
-        SELECT a.attrelid, a.attnum, a.attname, pg_catalog.format_type(a.atttypid, a.atttypmod) AS type,
-            NOT (a.attnotnull OR coalesce(domain.needed, false)) AS nullable,
-            pg_catalog.col_description(a.attrelid, a.attnum) AS comment,
-            CASE
-                WHEN domain.oid IS NOT NULL AND b.typtype = 'b' AND b.typelem = 0
-                    THEN 'domain ' || pg_catalog.format_type(domain.base, domain.modifier)
-                WHEN domain.oid IS NOT NULL THEN 'other'
-                WHEN b.typtype = 'e' THEN 'enum'
-                WHEN b.typcategory = 'A' AND element.typtype = 'e' THEN 'enum[]'
-                WHEN b.typcategory = 'A' AND (element.typtype <> 'b' OR n.nspname <> 'pg_catalog') THEN 'other[]'
-                WHEN b.typcategory = 'A' AND a.attndims > 1
-                    THEN pg_catalog.format_type(a.atttypid, a.atttypmod) || repeat('[]', a.attndims - 1)
-                WHEN b.typtype = 'c' THEN 'record ' || (
-                    SELECT json_agg(json_build_array(f.attname, pg_catalog.format_type(f.atttypid, f.atttypmod))
-                        ORDER BY f.attnum)
-                    FROM pg_catalog.pg_attribute f
-                    WHERE f.attrelid = b.typrelid AND f.attnum > 0 AND NOT f.attisdropped)
-                WHEN b.typtype <> 'b' THEN 'other'
-                WHEN n.nspname <> 'pg_catalog' THEN b.typname
-            END AS base
-        FROM relation JOIN pg_catalog.pg_attribute a ON a.attrelid = relation.oid
-        LEFT JOIN domain ON domain.oid = a.atttypid
-        JOIN pg_catalog.pg_type b ON b.oid = coalesce(domain.base, a.atttypid)
-        LEFT JOIN pg_catalog.pg_type element ON element.oid = b.typelem
-        JOIN pg_catalog.pg_namespace n ON n.oid = CASE
-            WHEN b.typcategory = 'A' THEN element.typnamespace ELSE b.typnamespace END
-        WHERE a.attnum > 0 AND NOT a.attisdropped
-    ), listed AS (
-        SELECT attrelid, json_agg(json_build_object(
-            'name', attname, 'type', type, 'nullable', nullable, 'comment', comment, 'base', base
-        ) ORDER BY attnum) AS columns FROM attribute GROUP BY attrelid
-    )
-"""
-
-LISTED = """
-    SELECT relation.nspname::text AS schema_name, relation.relname::text AS table_name,
-        CASE relation.relkind WHEN 'v' THEN 'view' WHEN 'm' THEN 'materialized view' WHEN 'f' THEN 'foreign table'
-            WHEN 'p' THEN 'partitioned table' ELSE 'table' END AS kind,
-        pg_catalog.obj_description(relation.oid, 'pg_class') AS comment,
-        CASE WHEN relation.reltuples >= 0 AND relation.relkind <> 'v' THEN relation.reltuples::bigint END AS rows,
-        coalesce(listed.columns, '[]')::text AS columns,
-        (SELECT json_agg(a.attname ORDER BY array_position(k.conkey, a.attnum))::text FROM pg_catalog.pg_constraint k
-            JOIN pg_catalog.pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = ANY(k.conkey)
-            WHERE k.conrelid = relation.oid AND k.contype = 'p') AS primary_key
-    FROM relation LEFT JOIN listed ON listed.attrelid = relation.oid
-    ORDER BY 1, 2
-"""
-
-# Plain is what has pages of its own, by which DuckDB's scan divides it.
-DESCRIBED = """
-    SELECT pg_catalog.pg_backend_pid() AS session, relation.relpages AS pages,
-        relation.relkind IN ('r', 'm') AS plain,
-        coalesce(listed.columns, '[]')::text AS columns
-    FROM relation LEFT JOIN listed ON listed.attrelid = relation.oid
-"""
-
-# The same for a table of built-in types alone, no row for others: it is planned in half the time, which is most of
-# what describing a small table takes.
-BUILT_IN = """
-    SELECT pg_catalog.pg_backend_pid() AS session, c.relpages AS pages, c.relkind IN ('r', 'm') AS plain,
-        coalesce((
-            SELECT json_agg(json_build_object(
-                'name', a.attname, 'type', pg_catalog.format_type(a.atttypid, a.atttypmod),
-                'nullable', NOT a.attnotnull, 'comment', pg_catalog.col_description(c.oid, a.attnum)
-            ) ORDER BY a.attnum)
-            FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
-        ), '[]')::text AS columns
-    FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-    WHERE c.relkind IN ('r', 'v', 'm', 'f', 'p') AND NOT c.relispartition AND {chosen} AND NOT EXISTS (
-        SELECT FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
-        WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
-            AND (t.typtype <> 'b' OR t.typcategory = 'A' OR t.typnamespace <> 'pg_catalog'::regnamespace))
-"""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from dataclasses import dataclass, replace
@@ -34,7 +35,6 @@ EXACT = {
     "name": "VARCHAR",
     "character": "VARCHAR",
     "character varying": "VARCHAR",
-    '"char"': "VARCHAR",
 }
 NUMERIC = re.compile(r"numeric\((\d+),(-?\d+)\)")
 # DuckDB counts microseconds from 1970 in 64 bits, PostgreSQL from 2000.
@@ -53,6 +53,9 @@ class _Arrival:
         kept: the type to convert to in DuckDB, if it is another one.
         made: how DuckDB makes that of `{}`, if not by a cast.
         exact: whether nothing is lost but the server's name for the type.
+        advice: what to do about a value that the conversion fails on.
+        fields: of a composite type, the names and types of its fields, each of which comes in by itself.
+        settings: whether the text of a value depends on settings of the session.
     """
 
     type: str
@@ -62,22 +65,45 @@ class _Arrival:
     kept: str | None = None
     made: str | None = None
     exact: bool = True
+    advice: str = ""
+    fields: tuple[tuple[str, str], ...] = ()
+    settings: bool = False
 
 
-AS_TEXT = _Arrival("VARCHAR", remote="{}::text", exact=False)
-AS_JSON = _Arrival("VARCHAR", remote="{}::text", kept="JSON")
+AS_TEXT = _Arrival("VARCHAR", remote="{}::text", exact=False, settings=True)
+AS_JSON = _Arrival(
+    "VARCHAR",
+    remote="{}::text",
+    kept="JSON",
+    advice="set the option jsons=text to keep such values as text, or leave the column out with exclude_columns",
+)
 OTHER = {
     "json": AS_JSON,
     "jsonb": AS_JSON,
+    "json as text": replace(AS_TEXT, settings=False),
+    # One byte, which need not be text: the server writes those beyond ASCII as \300, and the zero byte as nothing.
+    '"char"': _Arrival("VARCHAR", remote="{}::text"),
     "oid": _Arrival("BIGINT", remote="{}::bigint", kept="UINTEGER"),
     "geometry": _Arrival("BLOB", remote="ST_AsBinary({})", kept="GEOMETRY", made="ST_GeomFromWKB({})", exact=False),
 }
+# What the server writes the same whatever the session says.
+PLAIN_TEXT = re.compile(
+    r"numeric.*|enum|bit.*|uuid|inet|cidr|macaddr8?|tsvector|tsquery|jsonpath|xml|pg_lsn|int\d*(multi)?range"
+)
+BOUNDS = ", whose subscripts begin at 1 (arrays=text keeps others)"
 
 
 @lru_cache(PROJECTED)
 def project(column: Column) -> Projected:
     """The select-list entry of a column; `base` tells what is beneath a type of the database's own making."""
+    return _projected(column, identifier(column.name))
+
+
+def _projected(column: Column, source: str) -> Projected:
+    """The entry of a column that is `source` on the server."""
     arrival = _arrival(column.base or column.type)
+    if arrival.fields:
+        return _composite(column, source, arrival.fields) or _projected(replace(column, base="composite"), source)
     name = identifier(column.name)
     plain = project_duckdb(Column(column.name, arrival.type, column.nullable, column.comment))
     if arrival.kept:
@@ -85,13 +111,49 @@ def project(column: Column) -> Projected:
         kept = replace(plain.column, type=arrival.kept)
         plain = replace(plain, expression=f"{value} AS {name}", converts=True, column=kept)
     declared = None if arrival.exact else f"{column.type} kept as {plain.column.type}"
+    if arrival.type.endswith("[]"):
+        declared = f"{column.type} kept as {plain.column.type}{BOUNDS}"
     return replace(
         plain,
         column=replace(plain.column, source_type=column.type, declared=declared),
         arrives=arrival.type,
-        remote=arrival.remote and arrival.remote.format(name),
-        guard=arrival.guard and arrival.guard.format(name),
+        remote=arrival.remote and arrival.remote.format(source),
+        guard=arrival.guard and arrival.guard.format(source),
         because=arrival.because,
+        advice=arrival.advice,
+        settings=arrival.settings and not PLAIN_TEXT.fullmatch(column.base or column.type),
+    )
+
+
+def _composite(column: Column, source: str, fields: tuple[tuple[str, str], ...]) -> Projected | None:
+    """A composite type: each field comes in as a column would; None if DuckDB can't have a struct of their names."""
+    if len({name.lower() for name, _ in fields}) < len(fields):
+        return None
+    # The server cuts names off after 63 bytes.
+    prefix = f"field_{hashlib.sha256(column.name.encode()).hexdigest()[:16]}"
+    there = f"{prefix}_0"
+    # A composite of nothing but NULLs is NULL too, by SQL, but not by this.
+    parts = [(there, f"pg_catalog.num_nonnulls({source}) = 1")]
+    projected = []
+    for place, (field_name, base) in enumerate(fields, 1):
+        alias, field_source = f"{prefix}_{place}", f"({source}).{identifier(field_name)}"
+        field = _projected(Column(alias, base), field_source)
+        parts += field.parts or [(alias, field.remote or field_source)]
+        projected.append((identifier(field_name), field))
+    packed = ", ".join(f"{field_name} := {field.value}" for field_name, field in projected)
+    types = ", ".join(f"{field_name} {field.column.type}" for field_name, field in projected)
+    guarded = [field for _, field in projected if field.guard]
+    kept = str(duckdb.sqltype(f"STRUCT({types})"))
+    declared = f"{column.type} kept as {kept}" if any(field.column.declared for _, field in projected) else None
+    return Projected(
+        Column(column.name, kept, column.nullable, column.comment, column.type, declared),
+        f"CASE WHEN {identifier(there)} THEN struct_pack({packed}) END AS {identifier(column.name)}",
+        converts=True,
+        guard=" OR ".join(f"({field.guard})" for field in guarded) or None,
+        because="; or ".join(dict.fromkeys(field.because for field in guarded)),
+        advice=next((field.advice for _, field in projected if field.advice), ""),
+        settings=any(field.settings for _, field in projected),
+        parts=tuple(parts),
     )
 
 
@@ -101,7 +163,8 @@ def _arrival(base: str) -> _Arrival:
         # The type that DuckDB finds for a domain is text, unless the server takes the domain off.
         return beneath if beneath.remote else replace(beneath, remote=f"{{}}::{base.removeprefix('domain ')}")
     if base.startswith("record "):
-        return _record(json.loads(base.removeprefix("record ")))
+        fields = json.loads(base.removeprefix("record "))
+        return replace(AS_TEXT, fields=tuple((name, type_) for name, type_ in fields)) if fields else AS_TEXT
     if base.endswith("[]"):
         return _array(base)
     if base.startswith("numeric"):
@@ -136,41 +199,6 @@ def _numeric(base: str) -> _Arrival:
     )
 
 
-def _record(fields: list[tuple[str, str]]) -> _Arrival:
-    """A composite type: the server sends its fields as an array of text, which has a place for each of them."""
-    arrivals = [(name, _field(field)) for name, field in fields]
-    sent = ", ".join(f"({{0}}).{_braced(name)}::text" for name, _ in arrivals)
-    packed = ", ".join(
-        f"{_braced(name)} := {(made or 'CAST({} AS ' + kept + ')').format(f'{{0}}[{place}]')}"
-        for place, (name, (kept, made, _)) in enumerate(arrivals, 1)
-    )
-    types = ", ".join(f"{identifier(name)} {kept}" for name, (kept, _, _) in arrivals)
-    return _Arrival(
-        "VARCHAR[]",
-        # A composite of nothing but NULLs is NULL too, by SQL, but not as text.
-        remote=f"CASE WHEN {{0}}::text IS NOT NULL THEN ARRAY[{sent}] END",
-        kept=str(duckdb.sqltype(f"STRUCT({types})")),
-        made=f"CASE WHEN {{0}} IS NOT NULL THEN struct_pack({packed}) END",
-        exact=all(exact for _, (_, _, exact) in arrivals),
-    )
-
-
-def _field(base: str) -> tuple[str, str | None, bool]:
-    """What a field is kept as, how that is made of its text if not by a cast, and whether it is exact."""
-    bare = re.sub(r"\(\d+\)", "", base)
-    if bare == "bytea":
-        return "BLOB", "unhex(substr({}, 3))", True
-    if bare in EXACT:
-        return EXACT[bare], None, True
-    if NUMERIC.fullmatch(base) and (arrival := _numeric(base)).exact:
-        return arrival.type, None, True
-    return ("JSON", None, True) if base in ("json", "jsonb") else ("VARCHAR", None, False)
-
-
-def _braced(name: str) -> str:
-    return identifier(name).replace("{", "{{").replace("}", "}}")
-
-
 def _array(base: str) -> _Arrival:
     depth = base.count("[]")
     element = base[: -2 * depth]
@@ -184,5 +212,5 @@ def _array(base: str) -> _Arrival:
     if found and depth == 1 and 0 <= int(found[2]) <= int(found[1]) <= 38:  # noqa: PLR2004
         return replace(_numeric(element), type=f"DECIMAL({found[1]},{found[2]})[]", guard="'NaN' = ANY({})")
     if depth == 1 and element != "other":
-        return _Arrival("VARCHAR[]", remote="{}::text[]", exact=False)
+        return _Arrival("VARCHAR[]", remote="{}::text[]", exact=element == '"char"', settings=True)
     return AS_TEXT

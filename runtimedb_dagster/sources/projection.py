@@ -56,6 +56,9 @@ class Projected:
         arrives: DuckDB's type of what `expression` starts from, where that is not in `column`.
         guard: SQL of the source that is true for a value without an exact form; `because` says why.
         scan_guards: whether DuckDB's own scan fails on such a value, so that nobody has to look for it before.
+        parts: SQL of the source by the names of several columns that `expression` starts from, instead of one.
+        advice: what to do about a value that the expression fails on.
+        settings: whether the source's text of it depends on settings of the session.
     """
 
     column: Column
@@ -66,6 +69,9 @@ class Projected:
     because: str = ""
     arrives: str | None = None
     scan_guards: bool = False
+    parts: tuple[tuple[str, str], ...] = ()
+    advice: str = ""
+    settings: bool = False
 
     @property
     def masked(self) -> bool:

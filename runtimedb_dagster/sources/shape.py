@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from fnmatch import fnmatchcase
 
 from runtimedb_dagster.errors import TypeContractError
-from runtimedb_dagster.model import Column, TableRef
+from runtimedb_dagster.model import Column, DiscoveredTable, TableRef
 from runtimedb_dagster.sources.options import ConnectionOptions
+from runtimedb_dagster.sources.patterns import matches_any, names_of_column, names_of_table
 from runtimedb_dagster.sources.projection import MASKED, Projected
 from runtimedb_dagster.sql import identifier
 
@@ -19,8 +19,7 @@ __all__ = ["Shape"]
 class Shape:
     """The patterns of a connection's options.
 
-    `*` stands for anything, and case does not matter: a pattern that protects a column should not miss it for its
-    case. A pattern of tables is held against `schema.table` and against the table's name alone; one of columns
+    See `patterns` for how names are compared. A pattern of tables is held against `schema.table` and against the table's name alone; one of columns
     against `schema.table.column`, `table.column` and the column's name alone.
     """
 
@@ -40,13 +39,36 @@ class Shape:
 
     def wants(self, schema_name: str, table_name: str) -> bool:
         """Whether a table is to be discovered."""
-        names = _names(schema_name, table_name)
-        return (not self.include or _any(self.include, names)) and not _any(self.exclude, names)
+        names = names_of_table(schema_name, table_name)
+        return (not self.include or matches_any(self.include, names)) and not matches_any(self.exclude, names)
+
+    def idle_patterns(self, tables: Sequence[DiscoveredTable]) -> list[str]:
+        """What of the patterns is of no table or column, as `option 'pattern'`: a typo, perhaps of a mask.
+
+        Tables without columns are those that can't be described now; where there are any, nothing is said of columns.
+        """
+        names = [names_of_table(table.schema_name, table.table_name) for table in tables]
+        of_tables = {"include": self.include, "exclude": self.exclude, "where": tuple(self.rows or ())}
+        columns = [
+            names_of_column(table.schema_name, table.table_name, column.name)
+            for table in tables
+            if self.wants(table.schema_name, table.table_name)
+            for column in table.columns
+        ]
+        known = all(table.columns for table in tables)
+        of_columns = {"columns": self.columns, "exclude_columns": self.exclude_columns, "mask": tuple(self.masks or ())}
+        return [
+            f"{option} '{pattern}'"
+            for options, held_against in ((of_tables, names), (of_columns if known else {}, columns))
+            for option, patterns in options.items()
+            for pattern in patterns
+            if not any(matches_any([pattern], each) for each in held_against)
+        ]
 
     def where(self, ref: TableRef) -> str | None:
         """The condition that a table's rows must meet, in SQL of its source."""
-        names = _names(ref.schema_name, ref.table_name)
-        conditions = [sql for pattern, sql in (self.rows or {}).items() if _any([pattern], names)]
+        names = names_of_table(ref.schema_name, ref.table_name)
+        conditions = [sql for pattern, sql in (self.rows or {}).items() if matches_any([pattern], names)]
         return " AND ".join(f"({sql}\n)" for sql in conditions) or None
 
     def apply(
@@ -64,12 +86,20 @@ class Shape:
         return tuple(self._project(ref, column, project) for column in wanted)
 
     def _wanted(self, ref: TableRef, columns: Sequence[Column]) -> list[Column]:
-        chosen = [column for column in columns if _any(self.columns, _names_in(ref, column))]
-        return [column for column in chosen or columns if not _any(self.exclude_columns, _names_in(ref, column))]
+        chosen = [
+            column
+            for column in columns
+            if matches_any(self.columns, names_of_column(ref.schema_name, ref.table_name, column.name))
+        ]
+        return [
+            column
+            for column in chosen or columns
+            if not matches_any(self.exclude_columns, names_of_column(ref.schema_name, ref.table_name, column.name))
+        ]
 
     def _project(self, ref: TableRef, column: Column, project: Callable[[Column], Projected]) -> Projected:
         for pattern, mask in (self.masks or {}).items():
-            if _any([pattern], _names_in(ref, column)):
+            if matches_any([pattern], names_of_column(ref.schema_name, ref.table_name, column.name)):
                 return _masked(project(column), mask)
         return project(column)
 
@@ -94,16 +124,3 @@ def _refuse_twins(columns: Sequence[Column]) -> None:
                 f"columns {identifier(other)} and {identifier(column.name)} differ by case only, which no query could "
                 "tell apart; leave one out with exclude_columns, or rename it in a view on the source"
             )
-
-
-def _names(schema_name: str, table_name: str) -> tuple[str, ...]:
-    return f"{schema_name}.{table_name}", table_name
-
-
-def _names_in(ref: TableRef, column: Column) -> tuple[str, ...]:
-    tables = _names(ref.schema_name, ref.table_name)
-    return (*(f"{table}.{column.name}" for table in tables), column.name)
-
-
-def _any(patterns: Sequence[str], names: Sequence[str]) -> bool:
-    return any(fnmatchcase(name.lower(), pattern.lower()) for pattern in patterns for name in names)

@@ -10,7 +10,6 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import replace
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +19,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from runtimedb_dagster.duck import first_line
 from runtimedb_dagster.errors import TypeContractError
 from runtimedb_dagster.model import Column, DiscoveredTable, TableRef
-from runtimedb_dagster.sources.adapter import Relation, TableIsGone
-from runtimedb_dagster.sources.duckdb_file import attached
+from runtimedb_dagster.sources.dialect import AttachedDialect, Relation, TableIsGone, attached
+from runtimedb_dagster.sources.patterns import matches_any, names_of_column
 from runtimedb_dagster.sources.projection import Projected
 from runtimedb_dagster.sources.sqlite_types import AS_TEXT, is_open, project, restored, type_of_values
 from runtimedb_dagster.sources.url import SourceUrl
@@ -52,7 +51,7 @@ class SQLiteOptions(BaseModel):
         return [pattern.strip() for pattern in listed if pattern.strip()]
 
 
-class SQLite:
+class SQLite(AttachedDialect):
     """The dialect of an SQLite file."""
 
     options = SQLiteOptions
@@ -96,9 +95,7 @@ class SQLite:
         return Relation(tuple(_by_values(duck, alias, ref, columns)), native=kind == "table")
 
     def _as_wished(self, ref: TableRef, column: Column) -> Column:
-        names = (f"main.{ref.table_name}.{column.name}", f"{ref.table_name}.{column.name}", column.name)
-        patterns = self._options.as_text
-        wished = any(fnmatchcase(name.lower(), pattern.lower()) for pattern in patterns for name in names)
+        wished = matches_any(self._options.as_text, names_of_column("main", ref.table_name, column.name))
         return replace(column, base=AS_TEXT) if wished else column
 
     def project(self, column: Column) -> Projected:
@@ -123,9 +120,6 @@ class SQLite:
         asked = ", ".join(f"{each.remote} AS {identifier(each.source_name)}" for each in projection)
         query = f"sqlite_query({literal(alias)}, {literal(f'SELECT {asked} FROM {source}')})"
         return f"(SELECT {', '.join(map(restored, projection))} FROM {query})"
-
-    def cancel(self, duck: duckdb.DuckDBPyConnection, alias: str, session: int) -> None:
-        """DuckDB's interrupt is enough."""
 
     def is_passing(self, error: str) -> bool:
         """A file that somebody writes."""
