@@ -302,6 +302,17 @@ def migrate(settings: Callable[[], Settings], source: str | None, as_json: bool)
         terminal.say(f"{table}: {rows} rows copied")
 
 
+@cli.command()
+@yes_option
+@click.pass_obj
+def adopt(settings: Callable[[], Settings], yes: bool) -> None:
+    """Take over the storage, when it belonged to another catalog that nothing uses any more."""
+    with _open(settings) as db:
+        terminal.ask("Does nothing use the catalog any more that this storage belonged to?", yes)
+        db.adopt_storage()
+        terminal.say(f"The storage is this catalog's: {db.settings.effective_storage_url.partition('?')[0]}")
+
+
 def _pairs(options: tuple[str, ...]) -> dict[str, str]:
     pairs = dict(option.partition("=")[::2] for option in options)
     for option in options:

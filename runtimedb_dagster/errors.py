@@ -8,7 +8,8 @@ Each message names the connection, the table, what happened, and what to do::
     │   ├── ConnectionNotFoundError
     │   └── TableNotFoundError
     ├── CatalogError                the catalog can't be used
-    │   └── CatalogUnavailableError it is away or busy now; trying again may help
+    │   ├── CatalogUnavailableError it is away or busy now; trying again may help
+    │   └── CatalogMovedError       it was moved into another database, which is to be used instead
     ├── SourceError                 a remote database can't be reached or read
     │   └── SourceUnavailableError  it is away or locked now; trying again may help
     ├── DiscoveryError              what a source shows can't be recorded
@@ -20,6 +21,7 @@ Each message names the connection, the table, what happened, and what to do::
     │   └── ReservationLostError    the sweep has already claimed the new file
     ├── StorageError                a version's file can't be written, read or deleted
     │   ├── StorageUnavailableError it is away now; trying again may help
+    │   ├── ForeignStorageError     it belongs to another catalog, or to the one that this is a copy of
     │   └── UnsafePathError         a path leads outside the storage root
     └── QueryError                  a statement can't be answered
         ├── TableNotCachedError     the table has no version yet
@@ -30,11 +32,13 @@ from __future__ import annotations
 
 __all__ = [
     "CatalogError",
+    "CatalogMovedError",
     "CatalogUnavailableError",
     "ConfigurationError",
     "ConnectionNotFoundError",
     "DiscoveryError",
     "DiscoveryRefusedError",
+    "ForeignStorageError",
     "LeaseExpiredError",
     "QueryError",
     "RefreshError",
@@ -88,6 +92,10 @@ class CatalogUnavailableError(CatalogError):
     """The catalog's database is away, or wants the transaction to be tried again; nothing was changed."""
 
 
+class CatalogMovedError(CatalogError):
+    """The catalog was moved into another database; nothing is changed in this one any more."""
+
+
 class SourceError(RuntimeDBError):
     """A remote database can't be opened, listed or read."""
 
@@ -133,6 +141,10 @@ class StorageError(RuntimeDBError):
 
 class StorageUnavailableError(StorageError):
     """The storage does not answer at the moment; trying again may help."""
+
+
+class ForeignStorageError(StorageError):
+    """The storage is another catalog's: nothing was read, written or deleted there."""
 
 
 class UnsafePathError(StorageError):

@@ -235,10 +235,15 @@ class PendingDeletion:
 
 @dataclass(frozen=True)
 class Lease:
-    """A reader's claim: versions replaced after `sequence` stay until the lease ends."""
+    """A reader's claim: versions replaced after `sequence` stay until the lease ends.
+
+    Attributes:
+        connections: those of the snapshot, by name.
+    """
 
     id: str
     sequence: int
+    connections: tuple[Connection, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import json
 import logging
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager
 from datetime import datetime
 from time import perf_counter
 from typing import Any
@@ -21,13 +21,12 @@ from runtimedb_dagster.errors import (
     ConfigurationError,
     RequestError,
     RuntimeDBError,
-    StorageError,
-    StorageUnavailableError,
     SupersededError,
     TableNotFoundError,
 )
 from runtimedb_dagster.heartbeat import renewed, utc_now
 from runtimedb_dagster.model import Connection, PendingDeletion, Table, TableRef, Version
+from runtimedb_dagster.ownership import Owner
 from runtimedb_dagster.reader import Query, open_query
 from runtimedb_dagster.refresh import Note, Progress, Refreshed, Refresher, connection_result, table_result
 from runtimedb_dagster.request import (
@@ -40,7 +39,7 @@ from runtimedb_dagster.request import (
     SweepResult,
 )
 from runtimedb_dagster.sources import ConnectionOptions, SourceUrl, open_source, validate
-from runtimedb_dagster.storage import is_empty, open_storage
+from runtimedb_dagster.storage import open_storage
 from runtimedb_dagster.sweep import Sweeper
 from runtimedb_dagster.verify import Finding, altered, unreadable, verify
 
@@ -82,6 +81,7 @@ class RuntimeDB:
         self._sweeper = Sweeper(self._catalog, self._storage)
         self._refresher = Refresher(self._catalog, self._storage, self.settings, self._sweeper)
         self._discoverer = Discoverer(self._catalog, self.settings)
+        self._owner = Owner(self._catalog, self._storage, self.settings.effective_storage_url.partition("?")[0])
 
     def __enter__(self) -> Self:
         """Use as a context manager to close it in the end."""
@@ -141,11 +141,14 @@ class RuntimeDB:
             ConnectionNotFoundError, ConfigurationError: nothing was changed.
         """
         found, taken_back = self._catalog.connections.get(connection), set(unset)
-        given = {name: value for name, value in found.options.items() if name not in taken_back}
-        given |= {name: _option(value) for name, value in options.items()}
-        validate(SourceUrl.parse(found.url), given)
-        self._catalog.connections.set_options(found, given, password_env or found.password_env)
-        return self._catalog.connections.get(found.id)
+
+        def changed(before: Mapping[str, str]) -> dict[str, str]:
+            given = {name: value for name, value in before.items() if name not in taken_back}
+            given |= {name: _option(value) for name, value in options.items()}
+            validate(SourceUrl.parse(found.url), given)
+            return given
+
+        return self._catalog.connections.change_options(found, changed, password_env)
 
     def connections(self) -> list[Connection]:
         """All connections, by name."""
@@ -301,7 +304,7 @@ class RuntimeDB:
         limit = ConnectionOptions.of(found.options).parallel_refresh or self.settings.parallel_refresh
         left = [table for table in tables if not _is_newer(table, since)]
         yield from (self._refresher.as_it_is(table) for table in tables if _is_newer(table, since))
-        self._require_storage()
+        self._owner.require()
         with open_source(found, self.settings.duckdb_config) as source:
             for outcome in self._refresher.many(source, found, left, limit, progress, note, full=full):
                 superseded = since is not None and isinstance(outcome.error, SupersededError)
@@ -336,23 +339,39 @@ class RuntimeDB:
         """Delete the files whose pending deletion is due at `now`.
 
         Raises:
-            StorageUnavailableError: the storage is empty, and should not be.
+            StorageUnavailableError: the storage is not mounted.
+            ForeignStorageError: it is another catalog's.
         """
-        self._require_storage()
+        self._owner.require()
         return self._sweeper.sweep(now or utc_now())
 
     def copy_catalog(self, url: str) -> dict[str, int]:
-        """Copy another catalog, with its history, into this one, which must be empty.
+        """Move another catalog, with its history, into this one, which must be empty.
 
-        Versions stay where they are: both must have the same storage. Let nothing write the old catalog meanwhile.
+        Versions stay where they are: both must have the same storage. The old catalog changes nothing any more; who
+        still uses it is told where to it went.
 
         Returns:
             How many rows each of its tables had.
 
         Raises:
-            ConfigurationError: this catalog holds connections already.
+            ConfigurationError: this catalog holds connections already, or there is none to be moved.
+            CatalogMovedError: it was moved before.
         """
-        return self._catalog.copy_from(url)
+        copied = self._catalog.move_from(url)
+        # From here on it is this catalog's, whatever the old one's processes are about to do.
+        self._owner.adopt()
+        return copied
+
+    def adopt_storage(self) -> None:
+        """Take over a storage that belonged to another catalog, or to one that this is a copy of.
+
+        Nothing may use that other catalog any more: what it sweeps from then on is lost to this one.
+
+        Raises:
+            CatalogMovedError, StorageError
+        """
+        self._owner.adopt()
 
     def deletions_due(self, now: datetime | None = None) -> int:
         """How many files a sweep at `now` would try to delete."""
@@ -368,6 +387,7 @@ class RuntimeDB:
         Args:
             deep: also read every version whole, and compare its content with what was written.
         """
+        self._owner.require()
         lease = self._catalog.leases.open(utc_now(), self.settings.reader_lease)
         renew: Callable[[], Any] = lambda: self._catalog.leases.renew(lease, utc_now(), self.settings.reader_lease)  # noqa: E731
         try:
@@ -384,17 +404,6 @@ class RuntimeDB:
     def unreadable(self, tables: Sequence[Table]) -> list[Finding]:
         """Those of `tables` whose version can't be read, or holds other rows than recorded."""
         return unreadable(tables, self._storage)
-
-    def _require_storage(self) -> None:
-        # What is written into the place of a disk that is not mounted is lost, and its files would pass for deleted.
-        empty = False
-        with suppress(StorageError):  # each table's own error says more
-            empty = is_empty(self._storage)
-        if empty and self._catalog.versions.exist():
-            raise StorageUnavailableError(
-                f"The storage {self.settings.effective_storage_url} is empty, though tables have versions in it; "
-                "is it mounted, and the right one? If its files are lost, `runtimedb purge` each connection, then go on"
-            )
 
     def _validate_name(self, name: str) -> None:
         if not CONNECTION_NAME.fullmatch(name) or name.lower() in RESERVED_NAMES:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from runtimedb_dagster.catalog.connections import ConnectionCatalog
 from runtimedb_dagster.catalog.database import Database, new_id
 from runtimedb_dagster.catalog.deletions import DeletionCatalog
+from runtimedb_dagster.catalog.identity import IdentityCatalog
 from runtimedb_dagster.catalog.leases import LeaseCatalog
 from runtimedb_dagster.catalog.slots import SlotCatalog
 from runtimedb_dagster.catalog.tables import TableCatalog
-from runtimedb_dagster.catalog.transfer import copy_catalog
+from runtimedb_dagster.catalog.transfer import move_catalog
 from runtimedb_dagster.catalog.versions import VersionCatalog
 
 __all__ = ["Catalog", "new_id"]
@@ -24,6 +25,7 @@ class Catalog:
         deletions: pending deletions, for the sweep.
         leases: readers' snapshots.
         slots: who reads a connection, and who waits.
+        identity: which catalog this is.
     """
 
     def __init__(self, url: str) -> None:
@@ -35,12 +37,17 @@ class Catalog:
         self.deletions = DeletionCatalog(self._database)
         self.leases = LeaseCatalog(self._database)
         self.slots = SlotCatalog(self._database)
+        self.identity = IdentityCatalog(self._database)
 
-    def copy_from(self, url: str) -> dict[str, int]:
-        """Copy the catalog at `url` into this one, which must be empty; see `copy_catalog`."""
-        source = Database(url)
+    def move_from(self, url: str) -> dict[str, int]:
+        """Move the catalog at `url` into this one, which must be empty; see `move_catalog`.
+
+        Raises:
+            ConfigurationError: there is no catalog at `url`; none is made.
+        """
+        source = Database(url, must_exist=True)
         try:
-            return copy_catalog(source, self._database)
+            return move_catalog(source, self._database)
         finally:
             source.dispose()
 

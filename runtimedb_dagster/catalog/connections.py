@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -14,7 +15,7 @@ from runtimedb_dagster.catalog.versions import retire
 from runtimedb_dagster.errors import ConfigurationError, ConnectionNotFoundError
 from runtimedb_dagster.model import Connection
 
-__all__ = ["ConnectionCatalog"]
+__all__ = ["ConnectionCatalog", "connection_of"]
 
 
 class ConnectionCatalog:
@@ -78,23 +79,31 @@ class ConnectionCatalog:
             ).first()
         if row is None:
             raise ConnectionNotFoundError(name_or_id)
-        return _connection(row)
+        return connection_of(row)
 
     @transition
     def list(self) -> list[Connection]:
         """All connections, by name."""
         with self._database.read() as tx:
-            return [_connection(row) for row in tx.execute(select(schema.connections).order_by("name"))]
+            return [connection_of(row) for row in tx.execute(select(schema.connections).order_by("name"))]
 
     @transition
-    def set_options(self, connection: Connection, options: dict[str, str], password_env: str | None) -> None:
-        """Replace a connection's options, and the variable that holds its password."""
+    def change_options(
+        self, connection: Connection, change: Callable[[Mapping[str, str]], dict[str, str]], password_env: str | None
+    ) -> Connection:
+        """Change a connection's options from what they are now, and the variable that holds its password, if given.
+
+        Raises:
+            ConnectionNotFoundError: it was removed meanwhile.
+        """
+        mine = schema.connections.c.id == connection.id
         with self._database.write() as tx:
-            tx.execute(
-                update(schema.connections)
-                .where(schema.connections.c.id == connection.id)
-                .values(options=options, password_env=password_env)
-            )
+            row = tx.execute(select(schema.connections).where(mine).with_for_update()).first()
+            if row is None:
+                raise ConnectionNotFoundError(connection.name)
+            values = {"options": change(row.options), "password_env": password_env or row.password_env}
+            tx.execute(update(schema.connections).where(mine).values(values))
+            return connection_of(tx.execute(select(schema.connections).where(mine)).one())
 
     @transition
     def begin_discovery(self) -> int:
@@ -137,7 +146,7 @@ def _remove(tx: Transaction, connection: Connection, delete_after: datetime) -> 
     return len(rows)
 
 
-def _connection(row: Row[Any]) -> Connection:
+def connection_of(row: Row[Any]) -> Connection:
     return Connection(
         id=row.id,
         name=row.name,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import uuid
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
@@ -11,17 +13,18 @@ from pathlib import Path
 from time import monotonic, sleep
 from typing import Any, TypeVar
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, update
+from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, select, update
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from typing_extensions import ParamSpec
 
 from runtimedb_dagster.catalog.migrations import migrate
-from runtimedb_dagster.catalog.schema import clock
-from runtimedb_dagster.errors import CatalogError, CatalogUnavailableError, ConfigurationError
+from runtimedb_dagster.catalog.schema import clock, identity
+from runtimedb_dagster.errors import CatalogError, CatalogMovedError, CatalogUnavailableError, ConfigurationError
 from runtimedb_dagster.failpoints import hit
+from runtimedb_dagster.redaction import hider, shown
 
-__all__ = ["Database", "new_id", "next_sequence", "transition"]
+__all__ = ["Database", "new_id", "next_sequence", "require_here", "transition"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -29,12 +32,30 @@ R = TypeVar("R")
 BUSY_TIMEOUT_SECONDS = 30
 LOCKED_SECONDS = 0.01
 CONNECT_TIMEOUT_SECONDS = 10
+# Who is suspended within a transaction, or cut off, must let go of what the others wait for, before they give up.
+IDLE_SECONDS = 15
+LOCK_SECONDS = 60
+STATEMENT_SECONDS = 90
+SESSION = {
+    "idle_in_transaction_session_timeout": f"{IDLE_SECONDS}s",
+    "lock_timeout": f"{LOCK_SECONDS}s",
+    "statement_timeout": f"{STATEMENT_SECONDS}s",
+}
+# A server or a network that goes mute is noticed: what was sent must be acknowledged, and silence is asked after.
+NETWORK = {
+    "connect_timeout": CONNECT_TIMEOUT_SECONDS,
+    "tcp_user_timeout": 30_000,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 4,
+}
 # What a deadlock, or a server that restarts, is given to pass.
 RETRY_SECONDS = (0.05, 0.2, 0.5, 1.0, 2.0, 4.0)
 # A server takes 100 connections by default, for all processes together; transactions are short, and wait for one.
 POOLS = {"sqlite": {"pool_size": 8, "max_overflow": 56}, "postgresql": {"pool_size": 1, "max_overflow": 2}}
-# PostgreSQL's codes for: could not serialize, deadlock, lock not available.
-TRY_AGAIN = {"40001", "40P01", "55P03"}
+# PostgreSQL's codes for: could not serialize, deadlock, lock not available, a statement that took too long, a session
+# that was idle within a transaction, a server that ends, and one that starts.
+TRY_AGAIN = {"40001", "40P01", "55P03", "57014", "25P03", "57P01", "57P02", "57P03", "57P05"}
 # What it says when it takes no connection, for it is being started, is ending or has its hands full.
 AWAY = (
     "Connection refused",
@@ -59,8 +80,35 @@ def next_sequence(tx: Connection) -> int:
     """The number of this transaction among all that readers and refreshes must be able to order.
 
     The clock's row stays locked until the transaction ends, so numbers become visible in their order.
+
+    Raises:
+        CatalogMovedError: there is no clock any more.
     """
-    return int(tx.execute(TICK).scalar_one())
+    number = tx.execute(TICK).scalar()
+    if number is None:
+        raise moved(tx)
+    return int(number)
+
+
+def require_here(tx: Connection) -> int:
+    """The clock's number, for what takes none of its own.
+
+    Raises:
+        CatalogMovedError: there is no clock any more.
+    """
+    number = tx.execute(select(clock.c.value)).scalar()
+    if number is None:
+        raise moved(tx)
+    return int(number)
+
+
+def moved(tx: Connection) -> CatalogMovedError:
+    """What whoever still uses a catalog that was moved is told."""
+    to = tx.execute(select(identity.c.moved_to)).scalar()
+    return CatalogMovedError(
+        f"This catalog was moved to {to or 'another database'} by `runtimedb migrate --from`; set RUNTIMEDB_CATALOG_URL "
+        "(or the setting catalog_url) to the new one and restart this process"
+    )
 
 
 def transition(method: Callable[P, R]) -> Callable[P, R]:
@@ -81,26 +129,54 @@ def transition(method: Callable[P, R]) -> Callable[P, R]:
 class Database:
     """One catalog database, migrated when it is opened."""
 
-    def __init__(self, url: str) -> None:
-        """Open `url` and bring its schema up to date.
+    def __init__(self, url: str, *, must_exist: bool = False) -> None:
+        """Open `url` and bring its schema up to date; with `must_exist`, only if a catalog is there.
 
         Raises:
-            ConfigurationError: the URL is malformed, or of a database the catalog can't be kept in.
+            ConfigurationError: the URL is malformed, or of a database the catalog can't be kept in, or is not in.
             CatalogError: it can't be reached, or a newer release wrote it.
         """
         parsed = _parsed(url)
-        self._url = parsed.render_as_string(hide_password=True)
+        self._url = f"sqlite:///{parsed.database}" if parsed.get_backend_name() == "sqlite" else shown(url)
+        self._hide = hider(url)
+        if must_exist and parsed.get_backend_name() == "sqlite" and not Path(str(parsed.database)).is_file():
+            raise ConfigurationError(f"There is no catalog at {self._url}: nothing was made, nothing was copied")
         self._engine = _sqlite(parsed) if parsed.get_backend_name() == "sqlite" else _postgresql(parsed)
+        # A connection is of the process that made it; what a fork would send over it ends in its parent's transaction.
+        _disposed_in_forks.add(self)
+        if must_exist and not self._holds_a_catalog():
+            self._engine.dispose()
+            raise ConfigurationError(f"There is no catalog at {self._url}: nothing was made, nothing was copied")
         self._migrate()
+
+    @transition
+    def _holds_a_catalog(self) -> bool:
+        with self._named_errors(), self._engine.connect() as connection:
+            return inspect(connection).has_table("connections") and inspect(connection).has_table("alembic_version")
 
     @transition
     def _migrate(self) -> None:
         with self._named_errors():
             migrate(self._engine)
 
+    @property
+    def url(self) -> str:
+        """What may be shown of its URL."""
+        return self._url
+
+    @property
+    def file(self) -> Path | None:
+        """The file that it is, if it is one."""
+        database = self._engine.url.database
+        return Path(database) if self._engine.dialect.name == "sqlite" and database else None
+
     def dispose(self) -> None:
         """Close all its connections."""
         self._engine.dispose()
+
+    def forget_connections(self) -> None:
+        """Leave the connections to the process that made them."""
+        self._engine.dispose(close=False)
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -133,8 +209,9 @@ class Database:
             if not error.connection_invalidated:
                 raise
             raise CatalogError(
-                f"The catalog at {self._url} was lost during a commit, whose outcome is unknown: {_said(error)}"
-            ) from error
+                f"The catalog at {self._url} was lost during a commit, whose outcome is unknown: "
+                f"{self._hide(_said(error))}"
+            ) from self._cause(error)
 
     @contextmanager
     def _named_errors(self) -> Iterator[None]:
@@ -143,7 +220,11 @@ class Database:
         except DBAPIError as error:
             again = error.connection_invalidated or getattr(error.orig, "sqlstate", None) in TRY_AGAIN
             kind = CatalogUnavailableError if again or _is_away(error) else CatalogError
-            raise kind(f"The catalog at {self._url} failed: {_said(error)}") from error
+            raise kind(f"The catalog at {self._url} failed: {self._hide(_said(error))}") from self._cause(error)
+
+    def _cause(self, error: DBAPIError) -> DBAPIError | None:
+        """An error to be shown beneath ours, unless it tells what may not be shown."""
+        return error if self._hide(str(error)) == str(error) else None
 
 
 # On SQLite a read transaction that turns into a write fails at once when another writer came between. On PostgreSQL
@@ -156,6 +237,17 @@ READ: dict[str, dict[str, Any]] = {
     "sqlite": {},
     "postgresql": {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True},
 }
+
+
+_disposed_in_forks: weakref.WeakSet[Database] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for database in list(_disposed_in_forks):
+        database.forget_connections()
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 def _lost() -> DBAPIError:
@@ -174,15 +266,13 @@ def _said(error: DBAPIError) -> str:
 def _parsed(url: str) -> URL:
     try:
         parsed = make_url(url)
-    except ArgumentError:
+    except (ArgumentError, ValueError):
         raise ConfigurationError("The catalog URL is malformed; write it like sqlite:////path/catalog.db") from None
     backend = parsed.get_backend_name()
     if backend == "postgresql":
         return parsed.set(drivername="postgresql+psycopg")
     if backend != "sqlite" or not parsed.database or parsed.database == ":memory:":
-        raise ConfigurationError(
-            f"The catalog is kept in a SQLite file or in PostgreSQL, not in '{parsed.render_as_string()}'"
-        )
+        raise ConfigurationError(f"The catalog is kept in a SQLite file or in PostgreSQL, not in '{shown(url)}'")
     return parsed
 
 
@@ -200,13 +290,22 @@ def _sqlite(url: URL) -> Engine:
 
 
 def _postgresql(url: URL) -> Engine:
-    parameters = {"connect_timeout": CONNECT_TIMEOUT_SECONDS, "application_name": "runtimedb"}
+    parameters = {**NETWORK, "application_name": "runtimedb"}
     try:
-        return create_engine(url, **POOLS["postgresql"], connect_args=parameters)
+        engine = create_engine(url, **POOLS["postgresql"], connect_args=parameters)
     except ModuleNotFoundError:
         raise ConfigurationError(
             "A catalog in PostgreSQL needs its driver: pip install 'runtimedb-dagster[postgresql]'"
         ) from None
+    # By statements and not at the session's start, where a pooler may refuse them.
+    event.listen(engine, "connect", _configure_postgresql)
+    return engine
+
+
+def _configure_postgresql(connection: Any, _record: Any) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("; ".join(f"SET {name} = '{value}'" for name, value in SESSION.items()))
+    connection.commit()
 
 
 def _configure_sqlite(connection: Any, _record: Any) -> None:

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, and_, bindparam, delete, exists, func, or_, select, update
+from sqlalchemy import ColumnElement, Row, and_, bindparam, delete, exists, false, func, or_, select, update
 
 from runtimedb_dagster.catalog import schema
-from runtimedb_dagster.catalog.database import Database, transition
+from runtimedb_dagster.catalog.database import Database, require_here, transition
+from runtimedb_dagster.catalog.leases import from_the_future
 from runtimedb_dagster.model import PendingDeletion
 
 __all__ = ["DeletionCatalog"]
@@ -52,6 +53,7 @@ class DeletionCatalog:
         if path is not None:
             due = due.where(pending.c.path == path)
         with self._database.write() as tx:
+            require_here(tx)
             ids = tx.execute(due.with_for_update(skip_locked=True)).scalars().all()
             claimed = tx.execute(
                 update(pending)
@@ -112,9 +114,13 @@ class DeletionCatalog:
 
 def _claimable(now: datetime) -> ColumnElement[bool]:
     pending, leases = schema.pending_deletions.c, schema.leases.c
-    held = exists().where(leases.expires_at > now, leases.sequence < pending.retired_at_sequence)
-    unclaimed = or_(pending.claimed_until.is_(None), pending.claimed_until < now)
-    return and_(pending.delete_after <= now, unclaimed, ~held)
+    live = and_(leases.expires_at > now, ~func.coalesce(from_the_future(now), false()))
+    held = exists().where(live, leases.sequence < pending.retired_at_sequence)
+    unclaimed = or_(
+        pending.claimed_until.is_(None), pending.claimed_until < now, pending.claimed_until > now + schema.FARTHEST
+    )
+    due = or_(pending.delete_after <= now, schema.set_in_the_future(pending.delete_after, pending.lifetime, now))
+    return and_(due, unclaimed, ~held)
 
 
 def _pending(row: Row[Any]) -> PendingDeletion:

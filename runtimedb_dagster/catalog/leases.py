@@ -7,12 +7,14 @@ from datetime import datetime, timedelta
 from sqlalchemy import ColumnElement, and_, delete, func, insert, or_, select, update
 
 from runtimedb_dagster.catalog import schema
-from runtimedb_dagster.catalog.database import Database, new_id, transition
+from runtimedb_dagster.catalog.connections import connection_of
+from runtimedb_dagster.catalog.database import Database, new_id, require_here, transition
+from runtimedb_dagster.catalog.schema import MICROSECOND
 from runtimedb_dagster.catalog.versions import version_of
 from runtimedb_dagster.model import Lease, Version
 from runtimedb_dagster.sql import fold
 
-__all__ = ["LeaseCatalog"]
+__all__ = ["LeaseCatalog", "from_the_future"]
 
 
 class LeaseCatalog:
@@ -24,15 +26,26 @@ class LeaseCatalog:
 
     @transition
     def open(self, now: datetime, lifetime: timedelta) -> Lease:
-        """Take a snapshot: from here on the sweep leaves alone whatever is replaced."""
+        """Take a snapshot: from here on the sweep leaves alone whatever is replaced.
+
+        The lease is committed first, under a number that no later swap has, and guards whatever goes from then on; the
+        snapshot is of the number that is the last one afterwards. So nobody waits for anybody.
+        """
+        lease_id = new_id()
         with self._database.write() as tx:
-            # No swap commits between this number and the lease that guards it.
-            sequence = tx.execute(select(schema.clock.c.value).with_for_update(read=True)).scalar_one()
-            lease = Lease(new_id(), int(sequence))
-            tx.execute(insert(schema.leases).values(id=lease.id, sequence=lease.sequence, expires_at=now + lifetime))
+            guarded = require_here(tx)
+            tx.execute(
+                insert(schema.leases).values(
+                    id=lease_id, sequence=guarded, expires_at=now + lifetime, lifetime=lifetime // MICROSECOND
+                )
+            )
             # Leases of readers that died.
-            tx.execute(delete(schema.leases).where(schema.leases.c.expires_at < now - lifetime))
-        return lease
+            dead = or_(schema.leases.c.expires_at < now - lifetime, from_the_future(now))
+            tx.execute(delete(schema.leases).where(dead))
+        with self._database.read() as tx:
+            sequence = require_here(tx)
+            rows = tx.execute(select(schema.connections).order_by("name"))
+            return Lease(lease_id, sequence, tuple(connection_of(row) for row in rows))
 
     @transition
     def renew(self, lease: Lease, now: datetime, lifetime: timedelta) -> bool:
@@ -40,10 +53,15 @@ class LeaseCatalog:
 
         Returns:
             False if it has expired: its versions may be gone.
+
+        Raises:
+            CatalogMovedError: the lease that was moved with the catalog ends in its time.
         """
         live = and_(schema.leases.c.id == lease.id, schema.leases.c.expires_at > now)
+        until = {"expires_at": now + lifetime, "lifetime": lifetime // MICROSECOND}
         with self._database.write() as tx:
-            renewed = tx.execute(update(schema.leases).where(live).values(expires_at=now + lifetime))
+            require_here(tx)
+            renewed = tx.execute(update(schema.leases).where(live).values(until))
             return renewed.rowcount == 1
 
     @transition
@@ -88,6 +106,11 @@ class LeaseCatalog:
                 )
             )
             return [(row.schema_name, row.table_name) for row in rows]
+
+
+def from_the_future(now: datetime) -> ColumnElement[bool]:
+    """SQL that is true for a lease that was taken, or renewed, under a clock that was wrong."""
+    return schema.set_in_the_future(schema.leases.c.expires_at, schema.leases.c.lifetime, now)
 
 
 def _in_snapshot(lease: Lease) -> list[ColumnElement[bool]]:

@@ -8,7 +8,9 @@ from typing import Any
 from sqlalchemy import (
     JSON,
     BigInteger,
+    Boolean,
     Column,
+    ColumnElement,
     Dialect,
     ForeignKey,
     Index,
@@ -19,20 +21,29 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     UniqueConstraint,
+    and_,
+    type_coerce,
 )
 
 __all__ = [
+    "FARTHEST",
+    "MICROSECOND",
     "UtcTime",
     "clock",
     "connections",
+    "identity",
     "leases",
     "metadata",
     "pending_deletions",
     "refresh_slots",
+    "set_in_the_future",
     "tables",
     "versions",
 ]
 
+# How far apart the clocks of machines are taken to be at most. What was to last until later than that, by the time it was
+# meant to last, was written under a wrong clock, and is over.
+FARTHEST = timedelta(hours=6)
 EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 MICROSECOND = timedelta(microseconds=1)
 
@@ -56,6 +67,12 @@ class UtcTime(TypeDecorator[datetime]):
         return None if value is None else EPOCH + MICROSECOND * int(value)
 
 
+def set_in_the_future(until: Any, lifetime: Any, now: datetime) -> ColumnElement[bool]:
+    """SQL that is true for what was to last for `lifetime` microseconds from a time that is not yet."""
+    begun = type_coerce(until, BigInteger) - lifetime
+    return and_(lifetime.is_not(None), begun > (now + FARTHEST - EPOCH) // MICROSECOND)
+
+
 metadata = MetaData()
 
 # Compared and ordered byte by byte on PostgreSQL, as SQLite does; of letters' case it knows ASCII's only.
@@ -63,6 +80,16 @@ NAME = Text().with_variant(Text(collation="C"), "postgresql")
 
 # One row: the number of the last transition that readers or refreshes must be able to order.
 clock = Table("clock", metadata, Column("id", Integer, primary_key=True), Column("value", BigInteger, nullable=False))
+
+# One row: by which the storage knows the catalog, and where to it was moved, if it was.
+identity = Table(
+    "identity",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("catalog_id", String(32), nullable=False),
+    Column("storage_marked", Boolean, nullable=False),
+    Column("moved_to", Text),
+)
 
 connections = Table(
     "connections",
@@ -132,6 +159,8 @@ pending_deletions = Table(
     Column("last_error", Text),
     Column("claimed_by", String(32)),
     Column("claimed_until", UtcTime),
+    # In microseconds, from when `delete_after` was set.
+    Column("lifetime", BigInteger),
 )
 
 leases = Table(
@@ -140,6 +169,7 @@ leases = Table(
     Column("id", String(32), primary_key=True),
     Column("sequence", BigInteger, nullable=False),
     Column("expires_at", UtcTime, nullable=False, index=True),
+    Column("lifetime", BigInteger),
 )
 
 # A row per refresh that reads a connection or waits for its turn; the first ones in the queue read.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import and_, delete, func, insert, select, update
+from sqlalchemy import and_, delete, func, insert, or_, select, update
 
 from runtimedb_dagster.catalog import schema
 from runtimedb_dagster.catalog.database import Database, next_sequence, transition
@@ -40,7 +40,8 @@ class SlotCatalog:
     def is_free(self, slot: Slot, limit: int, now: datetime) -> bool:
         """Whether fewer than `limit` live tickets come before this one."""
         slots = schema.refresh_slots.c
-        before = and_(slots.connection_id == slot.connection_id, slots.ticket < slot.ticket, slots.expires_at > now)
+        live = and_(slots.expires_at > now, slots.expires_at < now + schema.FARTHEST)
+        before = and_(slots.connection_id == slot.connection_id, slots.ticket < slot.ticket, live)
         with self._database.read() as tx:
             return int(tx.execute(select(func.count()).where(before)).scalar_one()) < limit
 
@@ -58,6 +59,7 @@ class SlotCatalog:
     def leave(self, slot: Slot, now: datetime) -> None:
         """Give the place up; tickets of processes that died go too."""
         slots = schema.refresh_slots.c
-        dead = and_(slots.connection_id == slot.connection_id, slots.expires_at <= now)
+        over = or_(slots.expires_at <= now, slots.expires_at >= now + schema.FARTHEST)
+        dead = and_(slots.connection_id == slot.connection_id, over)
         with self._database.write() as tx:
             tx.execute(delete(schema.refresh_slots).where((slots.ticket == slot.ticket) | dead))

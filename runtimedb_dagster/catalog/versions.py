@@ -16,6 +16,7 @@ from sqlalchemy import CursorResult, Row, Select, bindparam, delete, insert, sel
 from runtimedb_dagster.catalog import schema
 from runtimedb_dagster.catalog.database import Database, new_id, next_sequence, transition
 from runtimedb_dagster.errors import RefreshError, ReservationLostError, SupersededError
+from runtimedb_dagster.heartbeat import utc_now
 from runtimedb_dagster.model import Column, Connection, Reservation, Table, TableRef, Version
 
 __all__ = ["VersionCatalog", "lost", "retire", "version_of"]
@@ -47,7 +48,11 @@ SCHEDULE = insert(schema.pending_deletions)
 # A claim that expired counts as well: the sweep that made it may have deleted the file.
 _unclaimed = (_pending.path == bindparam("file")) & _pending.claimed_by.is_(None) & (_pending.attempts == 0)
 FIND = select(_pending.id).where(_unclaimed)
-RENEW = update(schema.pending_deletions).where(_unclaimed).values(delete_after=bindparam("until"))
+RENEW = (
+    update(schema.pending_deletions)
+    .where(_unclaimed)
+    .values(delete_after=bindparam("until"), lifetime=bindparam("lasting"))
+)
 RESCUE = delete(schema.pending_deletions).where(_unclaimed)
 
 
@@ -88,7 +93,12 @@ class VersionCatalog:
             ReservationLostError: the sweep has already claimed the file.
         """
         with self._database.write() as tx:
-            _require(reservation, tx.execute(RENEW, {"file": reservation.path, "until": delete_after}))
+            _require(
+                reservation,
+                tx.execute(
+                    RENEW, {"file": reservation.path, "until": delete_after, "lasting": _lifetime(delete_after)}
+                ),
+            )
 
     @transition
     def abandon(self, reservation: Reservation, now: datetime) -> bool:
@@ -200,7 +210,13 @@ def _schedule(
     tx: Transaction, path: str, ref: TableRef, delete_after: datetime, reason: str, sequence: int | None = None
 ) -> None:
     values = {"id": new_id(), "path": path, "delete_after": delete_after, "reason": reason, "attempts": 0}
+    values["lifetime"] = _lifetime(delete_after)
     tx.execute(SCHEDULE, {**values, "table_full_name": str(ref), "retired_at_sequence": sequence})
+
+
+def _lifetime(until: datetime) -> int:
+    """For how long something is meant to last from now on, in microseconds."""
+    return max(until - utc_now(), timedelta(0)) // schema.MICROSECOND
 
 
 def _condemn(tx: Transaction, reservation: Reservation, now: datetime) -> None:

@@ -236,7 +236,7 @@ class AttachedSource:
             if overrun.reason:
                 return None
             with contextlib.suppress(duckdb.Error):
-                told = self._dialect.words(duck, self._alias, ref, projection, where, str(error))
+                told = self._dialect.words(duck, self._alias, ref, relation, projection, where, str(error))
                 return None if told is None else self._hide(told)
             return None
 

@@ -143,8 +143,15 @@ class Iceberg(AttachedDialect):
         """The table as of the snapshot that the transaction keeps from now on."""
         if '"' in ref.schema_name + ref.table_name:
             raise duckdb.InvalidInputException("DuckDB can't read an Iceberg table with a quotation mark in its name")
-        schema = _schema(_metadata(duck, alias, ref))
-        columns = described(duck, _scan(alias, ref), f"SELECT * FROM {_scan(alias, ref)}").columns
+        try:
+            schema = _schema(_metadata(duck, alias, ref))
+            columns = described(duck, _scan(alias, ref), f"SELECT * FROM {_scan(alias, ref)}").columns
+        except duckdb.CatalogException as error:
+            told = first_line(error)
+            if "does not exist" in told:
+                raise TableIsGone(f" ({told})") from None
+            # Names of columns that differ by case only are an error of the catalog's, too.
+            raise duckdb.InvalidInputException(f"DuckDB can't have such a table ({told})") from None
         fields = {field["name"]: field for field in schema.get("fields", ())}
         # The catalog was asked twice: a schema may have come in between.
         if [column.name for column in columns] != list(fields):

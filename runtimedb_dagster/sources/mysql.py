@@ -3,12 +3,17 @@
 A table is read by one streamed statement, so it is read as it was at one moment. It runs on a session of its own,
 beside that of DuckDB's transaction, which holds the table's metadata lock from before it is described until it is
 read: nobody alters it in between.
+
+Each statement has a session of its own, which begins with what a read needs: DuckDB's client passes such commands on
+within the name of the host, and nothing else would reach the session that streams.
 """
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import duckdb
@@ -17,9 +22,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 from runtimedb_dagster.duck import first_line
 from runtimedb_dagster.model import Column, DiscoveredTable, TableRef
 from runtimedb_dagster.sources.dialect import AttachedDialect, Relation, TableIsGone, discovered
-from runtimedb_dagster.sources.mysql_types import Tinyint1, ZeroDates, project, quoted
+from runtimedb_dagster.sources.mysql_types import OF_A_VIEW, Tinyint1, ZeroDates, project, quoted
 from runtimedb_dagster.sources.projection import Projected
 from runtimedb_dagster.sources.url import SourceUrl
+from runtimedb_dagster.sources.watch import Peer
 from runtimedb_dagster.sql import literal
 
 __all__ = ["MySQL", "MySQLOptions"]
@@ -48,10 +54,19 @@ class MySQLOptions(BaseModel):
     )
     socket: str | None = Field(default=None, description="the server's Unix socket, instead of a host")
     replica: str | None = Field(default=None, description="host or host:port of a replica, which is read instead")
+    connect_timeout: int = Field(default=10, ge=1, description="seconds to wait for the server's greeting")
     statement_timeout: int = Field(default=0, ge=0, description="seconds that reading one table may take")
     lock_timeout: int = Field(default=60, ge=1, description="seconds to wait for a table that is being altered")
     tinyint1: Tinyint1 = Field(default="bool", description="int8: keep tinyint(1) as a number")
     zero_dates: ZeroDates = Field(default="fail", description="null: keep 0000-00-00 and 2024-00-10 as NULL")
+
+    @field_validator("replica")
+    @classmethod
+    def _is_a_host(cls, replica: str | None) -> str | None:
+        """Nothing that DuckDB's client takes for more than the name of a host."""
+        if replica is not None and not re.fullmatch(r"[^\s;,={}/]+", replica):
+            raise ValueError("write host or host:port")
+        return replica
 
     @field_validator("ssl_ca")
     @classmethod
@@ -60,6 +75,14 @@ class MySQLOptions(BaseModel):
         if (others.data.get("ssl_mode") == "verify_ca") != (ssl_ca is not None):
             raise ValueError("ssl_mode=verify_ca needs it, and the other modes would not look at it")
         return ssl_ca
+
+
+@dataclass(frozen=True)
+class _Login:
+    """What a session has without a word of ours about it, and which isolation it has."""
+
+    sql_mode: str
+    isolation: str
 
 
 class MySQL(AttachedDialect):
@@ -73,6 +96,7 @@ class MySQL(AttachedDialect):
         self._url = url
         self._options = options
         self._password = password
+        self._login: _Login | None = None
 
     def attach(self, duck: duckdb.DuckDBPyConnection) -> str:
         """Attach by a temporary secret: a failing ATTACH repeats its own text."""
@@ -80,7 +104,7 @@ class MySQL(AttachedDialect):
             duck.execute(f"SET GLOBAL {name} = {literal(value)}")
         host, port = self._address()
         secret = {
-            "HOST": host,
+            "HOST": self._connection_string(host),
             "PORT": str(port),
             "SOCKET": self._options.socket,
             "USER": self._url.user,
@@ -91,6 +115,20 @@ class MySQL(AttachedDialect):
         duck.execute(f"CREATE TEMPORARY SECRET source (TYPE mysql, {given})")
         duck.execute(f"ATTACH {literal(self._parameters())} AS {ALIAS} (TYPE mysql, SECRET source, READ_ONLY)")
         return ALIAS
+
+    def _connection_string(self, host: str) -> str:
+        """The host, and what each session begins with; braces hold a command together."""
+        lock = self._options.lock_timeout
+        begins = ", ".join(f"{name} = {value}" for name, value in {**SESSION, "lock_wait_timeout": str(lock)}.items())
+        commands = [f"SET SESSION {begins} {OF_MARIADB}", "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ"]
+        given = [f"host={host}", f"connect-timeout={self._options.connect_timeout}"]
+        return ";".join([*given, *(f"init-command={{{command}}}" for command in commands)])
+
+    def peer(self) -> Peer:
+        """The server, which speaks first."""
+        if self._options.socket:
+            return Peer(((self._options.socket, 0),))
+        return Peer((self._address(),))
 
     def _address(self) -> tuple[str, int]:
         if self._options.socket:
@@ -132,17 +170,42 @@ class MySQL(AttachedDialect):
         self._lock(duck, alias, ref)
         chosen = f"{_is('TABLE_SCHEMA', ref.schema_name)} AND {_is('TABLE_NAME', ref.table_name)}"
         listed = _query(alias, LISTS["columns"].format(chosen=chosen), stream=False)
-        rows = duck.execute(f"SELECT name, type, nullable = 'YES', comment FROM {listed} ORDER BY position").fetchall()
+        rows = duck.execute(f"SELECT {COLUMN}, is_view FROM {listed} ORDER BY position").fetchall()
         arriving = _arriving(duck, alias, ref, [row[0] for row in rows])
+        is_view = any(row[-1] for row in rows)
         columns = tuple(
-            Column(name, column_type, nullable, comment, base=arriving[name])
-            for name, column_type, nullable, comment in rows
+            Column(name, column_type, nullable, comment, base=f"{arriving[name]}{OF_A_VIEW if is_view else ''}")
+            for name, column_type, nullable, comment, _ in rows
         )
-        return Relation(columns, session=secrets.randbits(62), native=False)
+        self._look_around(duck, alias)
+        return Relation(columns, session=secrets.randbits(62), native=False, state=is_view)
+
+    def _look_around(self, duck: duckdb.DuckDBPyConnection, alias: str) -> _Login:
+        """What the login has set, and what the session that streams is like; once per attached source.
+
+        Raises:
+            duckdb.InvalidInputException: rows that nobody committed would be read.
+        """
+        if self._login is None:
+            asked = (
+                "SHOW SESSION VARIABLES WHERE Variable_name IN ('tx_isolation', 'transaction_isolation', 'sql_mode')"
+            )
+            with duck.cursor() as aside:
+                found = {
+                    name.lower(): value for name, value in aside.execute(f"FROM {_query(alias, asked)}").fetchall()
+                }
+            isolation = found.get("transaction_isolation") or found.get("tx_isolation", "")
+            self._login = _Login(found.get("sql_mode", ""), isolation)
+        if self._login.isolation not in ("REPEATABLE-READ", "SERIALIZABLE"):
+            raise duckdb.InvalidInputException(
+                f"the session's isolation is {self._login.isolation} and could not be set to REPEATABLE READ, so rows "
+                "that nobody committed could be read; a proxy between may be the reason"
+            )
+        return self._login
 
     def _lock(self, duck: duckdb.DuckDBPyConnection, alias: str, ref: TableRef) -> None:
         """Name the table in DuckDB's transaction, which keeps its metadata lock; no row is read, no snapshot taken."""
-        statement = f"{self._prologue()}1 AS one FROM {_qualified(ref)} LIMIT 0"
+        statement = f"{self._prologue(is_view=True)}1 AS one FROM {_qualified(ref)} LIMIT 0"
         try:
             duck.execute(f"SELECT * FROM {_query(alias, statement, stream=False)}")
         except duckdb.Error as error:
@@ -165,25 +228,57 @@ class MySQL(AttachedDialect):
         where: str | None,
     ) -> str:
         """One statement on the server, which names the session's number for who may want to end it."""
+        statement = self._statement(ref, projection, where, is_view=relation.state)
+        return _query(alias, f"{_mark(relation.session)} {statement}")
+
+    def _statement(self, ref: TableRef, projection: Sequence[Projected], where: str | None, *, is_view: bool) -> str:
         listed = ", ".join(
             f"{each.remote or quoted(each.source_name)} AS {quoted(each.source_name)}" for each in projection
         )
         condition = f" WHERE {where}" if where else ""
-        statement = f"{_mark(relation.session)} {self._prologue()}{listed} FROM {_qualified(ref)}{condition}"
-        return _query(alias, statement)
+        return f"{self._prologue(is_view=is_view)}{listed} FROM {_qualified(ref)}{condition}"
 
-    def _prologue(self) -> str:
-        """SELECT, under the session's settings that it needs: MariaDB executes its comment, MySQL follows its hint.
+    def _prologue(self, *, is_view: bool) -> str:
+        """SELECT, under what one statement needs: MariaDB executes its comment, MySQL follows its hint.
 
-        An SQL mode may pad CHAR with spaces; a writer that is slow now and then must not be cut off; a function in a
-        condition should not write, which MySQL has no such setting for.
+        A table's CHAR must not be padded, and its instants come in UTC; a view computes with what the login has. A
+        function in a condition should not write, which MySQL has no such setting for.
         """
-        lock, limit = self._options.lock_timeout, self._options.statement_timeout
-        settings = {"sql_mode": "''", "lock_wait_timeout": str(lock), "net_write_timeout": "3600"}
+        limit = self._options.statement_timeout
+        settings = {} if is_view else {"time_zone": "'+00:00'", **self._unpadded()}
         of_maria = {**settings, "max_statement_time": limit, "tx_read_only": 1}
         maria = ", ".join(f"{name} = {value}" for name, value in of_maria.items())
         hints = " ".join(f"SET_VAR({name} = {value})" for name, value in settings.items())
         return f"/*M! SET STATEMENT {maria} FOR */ SELECT /*+ {hints} MAX_EXECUTION_TIME({limit * 1000}) */ "
+
+    def _unpadded(self) -> dict[str, str]:
+        mode = self._login.sql_mode.split(",") if self._login else []
+        if PADDING not in mode:
+            return {}
+        return {"sql_mode": f"'{','.join(word for word in mode if word != PADDING)}'"}
+
+    def words(
+        self,
+        duck: duckdb.DuckDBPyConnection,
+        alias: str,
+        ref: TableRef,
+        relation: Relation,
+        projection: Sequence[Projected],
+        where: str | None,
+        error: str,
+    ) -> str | None:
+        """What the server says when it fails while rows come, which DuckDB's client loses: asked for one row instead."""
+        if _told(error) or "Failed to fetch result row" not in error:
+            return None
+        columns = ", ".join(quoted(each.source_name) for each in projection)
+        whole = self._statement(ref, projection, where, is_view=relation.state)
+        head, _, select = whole.partition("SELECT ")
+        again = f"{head}SELECT BIT_XOR(CRC32(CONCAT_WS('', {columns}))) AS one FROM (SELECT {select}) AS failing"
+        try:
+            duck.execute(f"FROM {_query(alias, again, stream=False)}").fetchall()
+        except duckdb.Error as said:
+            return self.explain(str(said)) if _told(str(said)) else None
+        return None
 
     def cancel(self, duck: duckdb.DuckDBPyConnection, alias: str, session: int) -> None:
         """End the statement that names `session`; while the server works on a row, DuckDB would wait for it."""
@@ -254,17 +349,35 @@ def _told(error: str) -> str:
 
 # DuckDB's: types as they arrive must not depend on a value, and no limit of time is wanted that the user did not set.
 SETTINGS = {
-    "mysql_session_time_zone": "+00:00",
+    # A session that is used again has lost what it began with.
+    "mysql_pool_size": "0",
     "mysql_tinyint1_as_boolean": "false",
     "mysql_query_timeout_enabled": "false",
 }
+
+# What bears on which rows come, in a table as in a view; and English, in which errors are known.
+SESSION = {
+    "sql_select_limit": "18446744073709551615",
+    "max_join_size": "18446744073709551615",
+    "sql_big_selects": "1",
+    "sql_auto_is_null": "0",
+    # A writer that is slow now and then must not be cut off, nor a session that waits while another one reads.
+    "net_write_timeout": "3600",
+    "wait_timeout": "86400",
+    "lc_messages": "'en_US'",
+}
+OF_MARIADB = "/*M!100304 , system_versioning_asof = DEFAULT, idle_transaction_timeout = 0 */"
+PADDING = "PAD_CHAR_TO_FULL_LENGTH"
 
 GONE = ("doesn't exist", "Unknown database", "references invalid table")
 
 PASSING = (
     "Can't connect", "Connection refused", "Lost connection", "server has gone away", "Too many connections",
     "max_user_connections", "Lock wait timeout", "Deadlock found", "Server shutdown in progress",
-    "Unknown MySQL server host", "Unknown server host",
+    "Unknown MySQL server host", "Unknown server host", "Connection timed out", "No route to host",
+    "Temporary failure in name resolution", "reading initial communication packet", "reading authorization packet",
+    "Connection reset", "Connection was killed", "is being shut down", "max_connections", "Broken pipe",
+    "Zu viele Verbindungen", "Trop de connexions", "Demasiadas conexiones",
 )  # fmt: skip
 
 ADVICE = {
@@ -278,32 +391,42 @@ ADVICE = {
     "maximum statement execution time": "raise the option statement_timeout",
     "SSL is required": "the server offers no TLS; set the option ssl_mode=preferred if that is acceptable",
     "Lock wait timeout": "somebody alters or locks the table; try again, or raise the option lock_timeout",
-    "field value out of range": "a zero date has no place in a version; set the option zero_dates=null",
+    "Too many connections": "lower the option parallel_refresh, or raise the server's max_connections",
+    "max_user_connections": "lower the option parallel_refresh, or raise the user's limit",
+    "uthentication plugin": "DuckDB's client has no such plugin: give the user mysql_native_password or, on MySQL, "
+    "caching_sha2_password",
+    'field value out of range: "0000': "a zero date has no place in a version; set the option zero_dates=null",
+    "-00": "a zero date has no place in a version; set the option zero_dates=null",
 }
+
+COLUMN = "name, type, nullable = 'YES', NULLIF(comment, '')"
 
 SYSTEM = "'information_schema', 'performance_schema', 'mysql', 'sys'"
 
 # Sequences, and what a session made for itself, are no tables to read. A view's comment is the word VIEW.
 LISTS = {
     "tables": """
-        SELECT CAST(TABLE_SCHEMA AS CHAR) AS schema_name, CAST(TABLE_NAME AS CHAR) AS table_name,
+        SELECT CONVERT(TABLE_SCHEMA USING utf8mb4) AS schema_name, CONVERT(TABLE_NAME USING utf8mb4) AS table_name,
             CASE WHEN TABLE_TYPE = 'VIEW' THEN 'view'
                 WHEN CREATE_OPTIONS LIKE '%partitioned%' THEN 'partitioned table' ELSE 'table' END AS kind,
-            CAST(CASE WHEN TABLE_TYPE <> 'VIEW' THEN NULLIF(TABLE_COMMENT, '') END AS CHAR) AS comment,
+            CONVERT(CASE WHEN TABLE_TYPE <> 'VIEW' THEN TABLE_COMMENT END USING utf8mb4) AS comment,
             CAST(TABLE_ROWS AS SIGNED) AS estimated_rows
         FROM information_schema.TABLES
         WHERE {chosen} AND TABLE_TYPE IN ('BASE TABLE', 'VIEW', 'SYSTEM VERSIONED')
     """,
     "columns": """
-        SELECT CAST(TABLE_SCHEMA AS CHAR) AS schema_name, CAST(TABLE_NAME AS CHAR) AS table_name,
-            CAST(COLUMN_NAME AS CHAR) AS name, CAST(COLUMN_TYPE AS CHAR) AS type,
-            CAST(IS_NULLABLE AS CHAR) AS nullable, CAST(NULLIF(COLUMN_COMMENT, '') AS CHAR) AS comment,
-            CAST(ORDINAL_POSITION AS SIGNED) AS position
-        FROM information_schema.COLUMNS WHERE {chosen}
+        SELECT CONVERT(TABLE_SCHEMA USING utf8mb4) AS schema_name, CONVERT(TABLE_NAME USING utf8mb4) AS table_name,
+            CONVERT(COLUMN_NAME USING utf8mb4) AS name, CONVERT(COLUMN_TYPE USING utf8mb4) AS type,
+            CONVERT(IS_NULLABLE USING utf8mb4) AS nullable, CONVERT(COLUMN_COMMENT USING utf8mb4) AS comment,
+            CAST(ORDINAL_POSITION AS SIGNED) AS position, EXISTS (
+                SELECT 1 FROM information_schema.VIEWS v
+                WHERE v.TABLE_SCHEMA = c.TABLE_SCHEMA AND v.TABLE_NAME = c.TABLE_NAME
+            ) AS is_view
+        FROM information_schema.COLUMNS c WHERE {chosen}
     """,
     "keys": """
-        SELECT CAST(TABLE_SCHEMA AS CHAR) AS schema_name, CAST(TABLE_NAME AS CHAR) AS table_name,
-            CAST(COLUMN_NAME AS CHAR) AS name, CAST(SEQ_IN_INDEX AS SIGNED) AS position
+        SELECT CONVERT(TABLE_SCHEMA USING utf8mb4) AS schema_name, CONVERT(TABLE_NAME USING utf8mb4) AS table_name,
+            CONVERT(COLUMN_NAME USING utf8mb4) AS name, CAST(SEQ_IN_INDEX AS SIGNED) AS position
         FROM information_schema.STATISTICS WHERE {chosen} AND INDEX_NAME = 'PRIMARY'
     """,
 }
@@ -311,12 +434,12 @@ LISTS = {
 DISCOVERY = """
     WITH listed AS (
         SELECT schema_name, table_name, list({{
-            'name': name, 'type': type, 'nullable': nullable = 'YES', 'comment': comment
+            'name': name, 'type': type, 'nullable': nullable = 'YES', 'comment': NULLIF(comment, '')
         }} ORDER BY position) AS columns FROM {columns} GROUP BY ALL
     ), keyed AS (
         SELECT schema_name, table_name, list(name ORDER BY position) AS primary_key FROM {keys} GROUP BY ALL
     )
-    SELECT schema_name, table_name, kind, comment, estimated_rows, coalesce(columns, []), primary_key
+    SELECT schema_name, table_name, kind, NULLIF(comment, ''), estimated_rows, coalesce(columns, []), primary_key
     FROM {tables} LEFT JOIN listed USING (schema_name, table_name) LEFT JOIN keyed USING (schema_name, table_name)
     ORDER BY schema_name, table_name
 """

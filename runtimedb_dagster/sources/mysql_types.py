@@ -19,7 +19,10 @@ from runtimedb_dagster.model import Column
 from runtimedb_dagster.sources.projection import PROJECTED, Projected
 from runtimedb_dagster.sql import identifier
 
-__all__ = ["Tinyint1", "ZeroDates", "project", "quoted"]
+__all__ = ["OF_A_VIEW", "Tinyint1", "ZeroDates", "project", "quoted"]
+
+# What `Column.base` ends in for a column of a view, which is read in the login's time zone and not in UTC.
+OF_A_VIEW = " of a view"
 
 Tinyint1 = Literal["bool", "int8"]
 ZeroDates = Literal["fail", "null"]
@@ -72,6 +75,9 @@ OTHER = {
         GEOMETRIES, _Arrival("BLOB", kept="GEOMETRY", made="ST_GeomFromWKB({0}[5:])", declared="WKB without its SRID")
     ),
 }
+# The instant itself, by its number; a zero date has none, and some views say 0 of it.
+INSTANT_OF_A_VIEW = "CASE WHEN CONCAT({0}) LIKE '0000%' THEN CONCAT({0}) ELSE UNIX_TIMESTAMP({0}) END"
+FROM_NUMBER = "make_timestamptz(CAST(round(CAST({0} AS DECIMAL(22,6)) * 1000000) AS BIGINT))"
 CALENDAR = {"date": "DATE", "datetime": "TIMESTAMP", "timestamp": "TIMESTAMP WITH TIME ZONE"}
 
 # What makes it a whole number is checked here, for the server would take any for true.
@@ -93,7 +99,11 @@ def project(column: Column, tinyint1: Tinyint1 = "bool", zero_dates: ZeroDates =
     Raises:
         TypeContractError: the type is unknown.
     """
+    of_a_view = (column.base or "").endswith(OF_A_VIEW)
+    column = replace(column, base=column.base and column.base.removesuffix(OF_A_VIEW))
     arrival = _arrival(column, tinyint1, zero_dates)
+    if of_a_view and column.type.startswith("timestamp"):
+        arrival = _instant_of_a_view(arrival, zero_dates)
     name, kept = identifier(column.name), arrival.kept or arrival.type
     value = name if arrival.remote else _recoded(name, arrival.type, column.base)
     if arrival.kept:
@@ -147,6 +157,12 @@ def _calendar(kept: str, zero_dates: ZeroDates) -> _Arrival:
         return replace(TIME_AS_TEXT, kept=kept)
     declared = f"{kept}, zero dates as NULL"
     return replace(TIME_AS_TEXT, kept=kept, made=WITHOUT_ZEROS.format(kept), declared=declared, nullable=True)
+
+
+def _instant_of_a_view(arrival: _Arrival, zero_dates: ZeroDates) -> _Arrival:
+    number = f"CASE WHEN {{0}} LIKE '0000-%' THEN CAST({{0}} AS {arrival.kept}) ELSE {FROM_NUMBER} END"
+    or_null = f"CASE WHEN {{0}} NOT LIKE '0000-%' THEN {FROM_NUMBER} END"
+    return replace(arrival, remote=INSTANT_OF_A_VIEW, made=number if zero_dates == "fail" else or_null)
 
 
 def _decimal(column: Column) -> _Arrival:

@@ -368,6 +368,7 @@ class PostgreSQL(AttachedDialect):
         duck: duckdb.DuckDBPyConnection,
         alias: str,
         ref: TableRef,
+        relation: Relation,  # noqa: ARG002
         projection: Sequence[Projected],
         where: str | None,  # noqa: ARG002
         error: str,

@@ -124,4 +124,4 @@ def is_fatal(error: Exception) -> bool:
 
 def _without_the_cast(told: str) -> str:
     """A message without what DuckDB adds of the expression that failed, which is ours and not the user's."""
-    return re.sub(r'(\.  Input: ".*)? when casting from .*', "", told, flags=re.DOTALL)
+    return re.sub(r'(\.  Input: ".*)? when casting from [^;]*', "", told, flags=re.DOTALL)

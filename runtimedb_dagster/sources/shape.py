@@ -83,6 +83,11 @@ class Shape:
         if not wanted:
             raise TypeContractError("it has no columns" if not columns else "the patterns leave it no columns")
         _refuse_twins(wanted)
+        if any(not column.name for column in wanted):
+            raise TypeContractError(
+                "it has a column without a name, which no query could ask for; leave it out with "
+                f"exclude_columns={ref.table_name}. (with the dot), or name it in a view on the source"
+            )
         return tuple(self._project(ref, column, project) for column in wanted)
 
     def _wanted(self, ref: TableRef, columns: Sequence[Column]) -> list[Column]:

@@ -92,7 +92,8 @@ class SQLite(AttachedDialect):
         _name, kind, listed = rows[0]
         _scan_in_one_state(duck, alias)
         columns = [self._as_wished(ref, column) for column in _columns(json.loads(listed))]
-        return Relation(tuple(_by_values(duck, alias, ref, columns)), native=kind == "table")
+        native = kind == "table" and not any(column.name.lower() in ROWIDS for column in columns)
+        return Relation(tuple(_by_values(duck, alias, ref, columns)), native=native)
 
     def _as_wished(self, ref: TableRef, column: Column) -> Column:
         wished = matches_any(self._options.as_text, names_of_column("main", ref.table_name, column.name))
@@ -215,10 +216,10 @@ def _guard(duck: duckdb.DuckDBPyConnection, alias: str, source: str, projection:
 
 def _misfit(projected: Projected, value: str) -> TypeContractError:
     column = projected.column
-    shown = "a value" if (column.declared or "").startswith("masked") else value
+    shown = "a value" if projected.masked else value
     return TypeContractError(
         f"column {identifier(column.name)} ({column.source_type}): it holds {shown}, which {projected.because}; "
-        "set the option as_text to keep the column as text, or cast it in a view on the source"
+        f"{projected.advice}"
     )
 
 
@@ -243,6 +244,8 @@ def _text(encoded: bytes) -> str:
 
 
 FAILED = re.compile(r"(Failed to|Unable to) ")
+# By its number of a row DuckDB's scan divides a table; a column may have taken the name.
+ROWIDS = {"rowid", "oid", "_rowid_"}
 STORAGE_CLASSES = ("integer", "real", "text", "blob")
 
 ADVICE = {

@@ -17,6 +17,7 @@ from runtimedb_dagster.sql import identifier
 
 __all__ = ["AS_TEXT", "is_open", "project", "restored", "type_of_values"]
 
+ADVICE = "set the option as_text to keep the column as text, or cast it in a view on the source"
 # What `Column.base` says of a column that is kept as text, whatever it holds.
 AS_TEXT = "as text"
 
@@ -157,6 +158,7 @@ def project(column: Column) -> Projected:
         guard=arrival.guard.format(name),
         because=arrival.because,
         scan_guards=arrival.scan_guards and column.base is None,
+        advice=ADVICE,
     )
 
 

@@ -13,7 +13,7 @@ from runtimedb_dagster.errors import ConfigurationError
 from runtimedb_dagster.storage.filesystem import FileStorage
 from runtimedb_dagster.storage.paths import version_path
 
-__all__ = ["FileStorage", "Storage", "is_empty", "open_storage", "version_path"]
+__all__ = ["FileStorage", "Storage", "open_storage", "version_path"]
 
 
 class Storage(Protocol):
@@ -43,10 +43,11 @@ class Storage(Protocol):
     def exists(self, path: str) -> bool:
         """Whether anything is at the path, finished or not."""
 
+    def read_marker(self) -> bytes | None:
+        """What the storage says of the catalog whose it is; None if it says nothing."""
 
-def is_empty(storage: Storage) -> bool:
-    """Whether nothing at all is in it, as where a disk is not mounted."""
-    return next(storage.list(), None) is None
+    def write_marker(self, content: bytes) -> None:
+        """Have the storage say whose it is; `list` does not tell of it."""
 
 
 def open_storage(url: str, staging: Path) -> Storage:

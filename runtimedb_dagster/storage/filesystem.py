@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +15,7 @@ import duckdb
 
 from runtimedb_dagster.errors import ConfigurationError, StorageError, UnsafePathError
 from runtimedb_dagster.failpoints import hit
-from runtimedb_dagster.storage.paths import is_safe
+from runtimedb_dagster.storage.paths import MARKER, is_safe
 
 __all__ = ["FileStorage"]
 
@@ -89,8 +90,11 @@ class FileStorage:
         *parents, name = path.split("/")
         with _named_errors(self.root / path, "deleted"), self._directory(parents) as directory:
             if directory is not None:
-                for each in (name, name + PARTIAL):
-                    _unlink(directory, each, path)
+                # In the order in which a writer that wakes up now would rename it.
+                gone = [_unlink(directory, each, path) for each in (name + PARTIAL, name)]
+                if any(gone):
+                    # A deletion that is lost with the power would bring back a file that no row names.
+                    os.fsync(directory)
         self._prune(parents)
 
     def location(self, path: str) -> str:
@@ -115,12 +119,46 @@ class FileStorage:
         for directory, subdirectories, names in os.walk(self.root):
             links = [name for name in subdirectories if (Path(directory) / name).is_symlink()]
             for name in [*names, *links]:
+                if name.startswith(MARKER) and Path(directory) == self.root:
+                    continue
                 yield (Path(directory) / name).relative_to(self.root).as_posix().removesuffix(PARTIAL)
 
     def exists(self, path: str) -> bool:
         """Whether anything is at the path, finished or not."""
         target = self.root / path
         return os.path.lexists(target) or os.path.lexists(_partial(target))
+
+    def read_marker(self) -> bytes | None:
+        """What the storage says of the catalog whose it is.
+
+        Raises:
+            StorageError
+        """
+        target = self.root / MARKER
+        with _named_errors(target, "read"):
+            try:
+                return target.read_bytes()
+            except (FileNotFoundError, NotADirectoryError):
+                return None
+
+    def write_marker(self, content: bytes) -> None:
+        """Have the storage say whose it is, durably and at once.
+
+        Raises:
+            StorageError
+        """
+        target = self.root / MARKER
+        new = target.with_name(f"{MARKER}.{uuid.uuid4().hex}")
+        with _named_errors(target, "written"):
+            self._make_directories(self.root)
+            descriptor = os.open(new, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+            try:
+                os.write(descriptor, content)
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+            new.rename(target)
+            _fsync(self.root)
 
     def _require_safe(self, path: str) -> None:
         if not is_safe(path):
@@ -183,14 +221,16 @@ def _partial(target: Path) -> Path:
     return target.with_name(target.name + PARTIAL)
 
 
-def _unlink(directory: int, name: str, path: str) -> None:
+def _unlink(directory: int, name: str, path: str) -> bool:
+    """Whether the file was there."""
     try:
         mode = os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode
         if not stat.S_ISREG(mode):
             raise UnsafePathError(f"The path '{path}' is no regular file; it was not touched")
         os.unlink(name, dir_fd=directory)
     except FileNotFoundError:
-        return
+        return False
+    return True
 
 
 def _fsync(path: Path) -> None:

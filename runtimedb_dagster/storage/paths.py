@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import re
 
-__all__ = ["is_safe", "version_path"]
+__all__ = ["MARKER", "is_safe", "version_path"]
 
+# Beside the folders of connections; no path of a version begins with a point.
+MARKER = ".runtimedb-catalog"
 PLAIN = re.compile(r"[a-z0-9_][a-z0-9_-]{0,62}")
 SAFE_PART = re.compile(r"[A-Za-z0-9_~-][A-Za-z0-9_.~-]{0,254}")
 

@@ -14,9 +14,9 @@ from runtimedb_dagster import extensions
 from runtimedb_dagster.errors import StorageError, UnsafePathError
 from runtimedb_dagster.scratch import Scratch
 from runtimedb_dagster.sql import create_secret
-from runtimedb_dagster.storage.paths import is_safe
+from runtimedb_dagster.storage.paths import MARKER, is_safe
 from runtimedb_dagster.storage.s3.ranged import RangedFile
-from runtimedb_dagster.storage.s3.store import Store
+from runtimedb_dagster.storage.s3.store import Store, code_of
 from runtimedb_dagster.storage.s3.upload import Upload
 from runtimedb_dagster.storage.s3.url import S3Url
 
@@ -95,7 +95,7 @@ class S3Storage:
             for found, upload_id in self._store.unfinished(key):
                 if found == key:
                     self._store.abort(key, upload_id)
-            self._store.client.delete_object(Bucket=self.url.bucket, Key=key)
+            self._store.delete(key)
 
     def location(self, path: str) -> str:
         """What DuckDB reads a version from."""
@@ -148,7 +148,8 @@ class S3Storage:
         under = self.url.key("")
         with self._store.named_errors("", "listed"):
             for key in self._store.keys(under):
-                yield key.removeprefix(under)
+                if key != self.url.key(MARKER):
+                    yield key.removeprefix(under)
             for key, _ in self._store.unfinished(under):
                 yield key.removeprefix(under)
 
@@ -157,6 +158,31 @@ class S3Storage:
         key = self.url.key(path)
         with self._store.named_errors(path, "looked up"):
             return self._store.head(key) is not None or any(key == found for found, _ in self._store.unfinished(key))
+
+    def read_marker(self) -> bytes | None:
+        """What the storage says of the catalog whose it is.
+
+        Raises:
+            StorageError
+        """
+        with self._store.named_errors(MARKER, "read"):
+            try:
+                answer = self._store.client.get_object(Bucket=self.url.bucket, Key=self.url.key(MARKER))
+            except ClientError as error:
+                if code_of(error) in ("404", "NoSuchKey"):
+                    return None
+                raise
+            with contextlib.closing(answer["Body"]) as body:
+                return cast("bytes", body.read())
+
+    def write_marker(self, content: bytes) -> None:
+        """Have the storage say whose it is.
+
+        Raises:
+            StorageError
+        """
+        with self._store.named_errors(MARKER, "written"):
+            self._store.client.put_object(Bucket=self.url.bucket, Key=self.url.key(MARKER), Body=content)
 
     def _key(self, path: str) -> str:
         if not is_safe(path):

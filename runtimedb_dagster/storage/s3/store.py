@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, ConnectionError, HTTPClientError  # noqa: A004 - boto's own
+from botocore.parsers import ResponseParserError
 
 from runtimedb_dagster.errors import StorageError, StorageUnavailableError
 from runtimedb_dagster.storage.s3.url import S3Url
@@ -23,7 +24,9 @@ BOUNDS: dict[str, Any] = {
     "retries": {"mode": "standard", "total_max_attempts": 4},
     "max_pool_connections": 32,
 }
+NO_CONTENT = 204
 NO_ANSWER = (ConnectionError, HTTPClientError)
+PROXY_HINT = "is there a proxy or a portal before it, and does the storage URL name the right endpoint?"
 KEY_HINT = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or name a profile"
 HINTS = {
     "NoSuchBucket": "make the bucket, or correct the storage URL",
@@ -94,6 +97,7 @@ class Store:
         """The keys of all objects that begin with `prefix`."""
         pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.url.bucket, Prefix=prefix)
         for page in pages:
+            _require_answer(page, "Name", "KeyCount", "Contents")
             for found in page.get("Contents", []):
                 yield found["Key"]
 
@@ -101,8 +105,19 @@ class Store:
         """The multipart uploads to keys that begin with `prefix`, as (key, id)."""
         pages = self.client.get_paginator("list_multipart_uploads").paginate(Bucket=self.url.bucket, Prefix=prefix)
         for page in pages:
+            _require_answer(page, "Bucket", "MaxUploads", "Uploads")
             for upload in page.get("Uploads", []):
                 yield upload["Key"], upload["UploadId"]
+
+    def delete(self, key: str) -> None:
+        """Delete an object; already gone is fine.
+
+        Raises:
+            KeyError: the answer is not what S3 answers.
+        """
+        answer = self.client.delete_object(Bucket=self.url.bucket, Key=key)
+        if answer["ResponseMetadata"]["HTTPStatusCode"] != NO_CONTENT and self.head(key) is not None:
+            raise KeyError("204")
 
     def abort(self, key: str, upload_id: str) -> None:
         """End a multipart upload; one that is gone is fine."""
@@ -122,6 +137,13 @@ class Store:
         """
         try:
             yield
+        except (KeyError, TypeError, AttributeError, UnicodeDecodeError) as error:
+            # boto3 finds nothing in an answer of another kind, such as a portal's page, and says nothing of it.
+            what = f"{self.url.location(path)} can't be {verb}"
+            raise StorageError(f"{what}: the endpoint answers, but not as S3 does ({error!r}); {PROXY_HINT}") from error
+        except ResponseParserError as error:
+            what = f"{self.url.location(path)} can't be {verb}"
+            raise StorageError(f"{what}: the endpoint answers, but not as S3 does; {PROXY_HINT}") from error
         except (BotoCoreError, ClientError) as error:
             hint = HINTS.get(code_of(error) if isinstance(error, ClientError) else type(error).__name__)
             reason = f"{error} ({hint})" if hint else str(error)
@@ -149,6 +171,16 @@ class Store:
             if code_of(error) not in ("403", "AccessDenied"):
                 raise
             # A key may be allowed to use objects and not to look at the bucket; what it asks for next tells.
+
+
+def _require_answer(answer: dict[str, Any], *any_of: str) -> None:
+    """Have an answer hold what those of its kind do.
+
+    Raises:
+        KeyError: it holds none of it.
+    """
+    if not any(name in answer for name in any_of):
+        raise KeyError(any_of[0])
 
 
 def code_of(error: ClientError) -> str:

@@ -1,0 +1,105 @@
+"""Whose a storage is: a marker in it names the one catalog that writes, sweeps and verifies it.
+
+Two catalogs over one storage delete what the other one serves: a home that was copied for a test, a backup that was
+restored beside the original, a process that still uses the catalog before it was moved. And a storage without the marker
+that it had is not the storage: its volume is not mounted.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+
+from runtimedb_dagster.catalog import Catalog, new_id
+from runtimedb_dagster.catalog.identity import Identity
+from runtimedb_dagster.errors import ForeignStorageError, StorageUnavailableError
+from runtimedb_dagster.heartbeat import utc_now
+from runtimedb_dagster.storage import Storage
+
+__all__ = ["Owner"]
+
+
+class Owner:
+    """The catalog's claim on the storage."""
+
+    def __init__(self, catalog: Catalog, storage: Storage, url: str) -> None:
+        """Of `catalog` on `storage`, which is shown as `url`."""
+        self._catalog = catalog
+        self._storage = storage
+        self._url = url
+
+    def require(self) -> None:
+        """Have the storage be this catalog's; one that is new to both is marked.
+
+        Raises:
+            CatalogMovedError: the catalog is used no more.
+            ForeignStorageError: the storage is another catalog's, or that of which this one is a copy.
+            StorageUnavailableError: the storage has lost its marker, as where a volume is not mounted.
+            StorageError: it can't be asked.
+        """
+        identity = self._catalog.identity.get()
+        marker = self._storage.read_marker()
+        if marker is None:
+            self._mark_first(identity)
+            return
+        found = _parsed(marker)
+        if found is None:
+            raise ForeignStorageError(
+                f"The storage {self._url} has a marker that says nothing; if it really is this catalog's, "
+                "take it over: `runtimedb adopt`"
+            )
+        if found.get("catalog") == identity.catalog_id and set(found.get("places", ())) & set(identity.places):
+            return
+        if found.get("catalog") == identity.catalog_id:
+            raise ForeignStorageError(
+                f"The storage {self._url} belongs to the catalog that this one is a copy of (since {found.get('since')}); "
+                "nothing was touched. A copy for a test needs a storage of its own (RUNTIMEDB_STORAGE_URL). If the "
+                "original is gone or was moved here, and nothing uses it any more, take the storage over: "
+                "`runtimedb adopt`"
+            )
+        raise ForeignStorageError(
+            f"The storage {self._url} belongs to another catalog (since {found.get('since')}); nothing was touched. Check "
+            "RUNTIMEDB_CATALOG_URL and RUNTIMEDB_STORAGE_URL. If the other catalog is gone, and nothing uses it any more, "
+            "take the storage over: `runtimedb adopt`"
+        )
+
+    def adopt(self) -> None:
+        """Take the storage over, under an id that no copy of this catalog has.
+
+        Raises:
+            CatalogMovedError, StorageError
+        """
+        identity = self._catalog.identity.get()
+        self._write(Identity(new_id(), identity.places, marked=True), utc_now())
+
+    def _mark_first(self, identity: Identity) -> None:
+        """Mark a storage that has no marker: a new one, or one of a release that made none."""
+        tables = [table for table in self._catalog.tables.list() if table.version] if self._has_versions() else []
+        there = any(self._storage.exists(table.version.path) for table in tables if table.version)
+        if identity.marked or (tables and not there):
+            raise StorageUnavailableError(
+                f"The storage {self._url} is not the one that it was: it has lost its marker, or is empty, though tables "
+                "have versions in it. Is it mounted, and the right one? If its files are lost, `runtimedb purge` each "
+                "connection and take it over: `runtimedb adopt`"
+            )
+        self._write(identity, utc_now())
+
+    def _has_versions(self) -> bool:
+        return self._catalog.versions.exist()
+
+    def _write(self, identity: Identity, now: datetime) -> None:
+        content = {
+            "catalog": identity.catalog_id,
+            "places": identity.places,
+            "since": now.isoformat(timespec="seconds"),
+        }
+        self._storage.write_marker(json.dumps(content).encode())
+        self._catalog.identity.mark(identity.catalog_id)
+
+
+def _parsed(marker: bytes) -> dict[str, object] | None:
+    try:
+        found = json.loads(marker)
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None
