@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import traceback
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 import duckdb
-from sqlalchemy import make_url
 
 from runtimedb_dagster import __version__, terminal
+from runtimedb_dagster.catalog import catalog_is_there
 from runtimedb_dagster.config import Settings, sensor_name
 from runtimedb_dagster.errors import ConfigurationError, RequestError, RuntimeDBError
+from runtimedb_dagster.redaction import hider
 from runtimedb_dagster.refresh import RefreshProgress
 from runtimedb_dagster.request import RefreshRequest
 from runtimedb_dagster.runtimedb import RuntimeDB
@@ -41,26 +44,46 @@ def cli(context: click.Context, home: Path | None, debug: bool) -> None:
 
 def main() -> None:
     """Run the command; an error is one line and exit status 1, a traceback only with --debug."""
+    terminal.take_any_encoding()
     try:
         status = cli(standalone_mode=False)
     except click.ClickException as error:
-        error.show()
+        terminal.complain(error.format_message())
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
-        terminal.complain("Interrupted")
-        sys.exit(130)
+        _interrupted()
     except (RuntimeDBError, duckdb.Error) as error:
         if "--debug" in sys.argv:
-            raise
-        terminal.complain(str(error))
+            _show_traceback()
+        else:
+            terminal.complain(_hide(str(error)))
+        sys.exit(1)
+    except Exception as error:
+        # Python's interrupt comes out of DuckDB as the cause of an error of no kind.
+        if isinstance(error.__cause__, KeyboardInterrupt):
+            _interrupted()
+        _show_traceback()
         sys.exit(1)
     sys.exit(status if isinstance(status, int) else 0)
 
 
+def _interrupted() -> NoReturn:
+    terminal.complain("Interrupted")
+    sys.exit(130)
+
+
+def _show_traceback() -> None:
+    sys.stderr.write(_hide(traceback.format_exc()))
+
+
+def _hide(text: str) -> str:
+    """A text without the secrets of the URLs that this process was given."""
+    return hider(os.environ.get("RUNTIMEDB_CATALOG_URL"), *(word for word in sys.argv if ":" in word))(text)
+
+
 def _open(make_settings: Callable[[], Settings], *, must_exist: bool = True) -> Any:
     settings = make_settings()
-    url = make_url(settings.effective_catalog_url)
-    if must_exist and url.get_backend_name() == "sqlite" and not (url.database and Path(url.database).exists()):
+    if must_exist and not catalog_is_there(settings.effective_catalog_url):
         raise ConfigurationError(
             f"There is no RuntimeDB at {settings.home}: `runtimedb connect` makes one, and RUNTIMEDB_HOME or --home "
             "names another directory"
@@ -212,8 +235,7 @@ def _refresh_remotely(
 def query(settings: Callable[[], Settings], sql: str, fetch_missing: bool, as_json: bool) -> None:
     """Run one SELECT over connection.schema.table."""
     with _open(settings) as db, db.query(fetch_missing=fetch_missing) as reader:
-        cursor = reader.execute(sql)
-        terminal.show_rows([column[0] for column in cursor.description or []], cursor.fetchall(), as_json=as_json)
+        terminal.show_rows(reader.sql(sql), as_json=as_json)
 
 
 @cli.command()

@@ -15,7 +15,7 @@ import duckdb
 from runtimedb_dagster.errors import StorageError
 from runtimedb_dagster.scratch import Scratch
 
-__all__ = ["connect", "first_line"]
+__all__ = ["connect", "first_line", "private_directory"]
 
 LOCKED_DOWN: dict[str, Any] = {
     "autoinstall_known_extensions": False,
@@ -25,18 +25,21 @@ LOCKED_DOWN: dict[str, Any] = {
 }
 
 
-def connect(config: Mapping[str, Any]) -> duckdb.DuckDBPyConnection:
+def connect(config: Mapping[str, Any], spill: Path | None = None) -> duckdb.DuckDBPyConnection:
     """A DuckDB of its own, in memory, whose session is in UTC.
 
     Args:
         config: of DuckDB. Its `temp_directory` is where a private directory is made to spill into; without one,
             what does not fit into memory fails.
+        spill: a private directory to spill into, instead of one to be made.
 
     Raises:
         StorageError: no private directory can be made.
     """
-    spill = str(_private_directory(Path(config["temp_directory"]))) if "temp_directory" in config else ""
-    duck = duckdb.connect(":memory:", config={**LOCKED_DOWN, **config, "temp_directory": spill})
+    if spill is None and "temp_directory" in config:
+        spill = private_directory(config)
+    duck = duckdb.connect(":memory:", config={**LOCKED_DOWN, **config, "temp_directory": str(spill or "")})
+    duck.execute("SET GLOBAL TimeZone = 'UTC'")  # for its cursors, too
     duck.execute("SET TimeZone = 'UTC'")
     return duck
 
@@ -46,8 +49,13 @@ def first_line(error: duckdb.Error | str) -> str:
     return re.sub(r"^[A-Z][\w ]* Error: ", "", str(error).split("\n", 1)[0].strip())
 
 
-def _private_directory(root: Path) -> Path:
-    """A path under `root` or, where that may not be written, among the machine's temporary files."""
+def private_directory(config: Mapping[str, Any]) -> Path:
+    """A path in a private directory, under `temp_directory` or, where nothing may be written, the machine's own.
+
+    Raises:
+        StorageError: there is neither.
+    """
+    root = Path(config["temp_directory"])
     try:
         return _scratch(root).directory()
     except StorageError:

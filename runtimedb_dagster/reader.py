@@ -3,26 +3,43 @@
 from __future__ import annotations
 
 import difflib
+import logging
+import os
 import shlex
 import shutil
-import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import threading
+import uuid
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from weakref import WeakSet
 
 import duckdb
 
 from runtimedb_dagster.catalog import Catalog
 from runtimedb_dagster.config import Settings
-from runtimedb_dagster.errors import LeaseExpiredError, QueryError, TableNotCachedError, TableNotFoundError
+from runtimedb_dagster.duck import private_directory
+from runtimedb_dagster.errors import (
+    CatalogError,
+    LeaseExpiredError,
+    QueryError,
+    TableNotCachedError,
+    TableNotFoundError,
+)
 from runtimedb_dagster.heartbeat import renewed, utc_now
 from runtimedb_dagster.model import Connection, Lease, Table, TableRef, Version
+from runtimedb_dagster.result import Result, ended
 from runtimedb_dagster.sandbox import Parameters, Sandbox, tables_named
 from runtimedb_dagster.sql import fold
 from runtimedb_dagster.storage import Storage
 
 __all__ = ["Fetch", "Query", "open_query"]
+
+logger = logging.getLogger(__name__)
+
+# Each idle one costs some threads and megabytes.
+MOST_KEPT = 4
 
 Fetch = Callable[[Table], Version]
 """Makes the first version of a table."""
@@ -38,16 +55,32 @@ def open_query(catalog: Catalog, storage: Storage, settings: Settings, fetch: Fe
         settings: how long a lease lasts, and DuckDB's limits.
         fetch: if given, is asked for tables that are not cached yet.
     """
-    lease = catalog.leases.open(utc_now(), settings.reader_lease)
-    temporary = Path(tempfile.mkdtemp(prefix="runtimedb-query-"))
-    query = Query(catalog, storage, settings, lease, catalog.connections.list(), temporary, fetch)
+    lease, process = catalog.leases.open(utc_now(), settings.reader_lease), os.getpid()
+    query = None
     try:
+        query = Query(catalog, storage, settings, lease, _spill(settings), fetch)
         with renewed(settings.reader_lease, query.renew):
             yield query
     finally:
-        query.close()
+        # A fork that ends within the block ends nothing of its parent's.
+        if os.getpid() == process:
+            if query is not None:
+                query.close()
+            _end(catalog, lease)
+
+
+def _spill(settings: Settings) -> Path:
+    directory = private_directory(settings.duckdb_config)
+    directory.mkdir(mode=0o700)
+    return directory
+
+
+def _end(catalog: Catalog, lease: Lease) -> None:
+    """End a lease; it ends by itself where that fails, and what was read is no worse for it."""
+    try:
         catalog.leases.close(lease)
-        shutil.rmtree(temporary, ignore_errors=True)
+    except CatalogError:
+        logger.warning("a lease could not be ended, and expires", exc_info=True)
 
 
 @dataclass
@@ -62,14 +95,16 @@ class Query:
     _storage: Storage
     _settings: Settings
     _lease: Lease
-    _connections: list[Connection]
     _temporary: Path
     _fetch: Fetch | None
     _versions: dict[TableRef, Version] = field(default_factory=dict)
-    _sandboxes: list[Sandbox] = field(default_factory=list)
+    _kept: list[Sandbox] = field(default_factory=list)
+    _open: WeakSet[Sandbox] = field(default_factory=WeakSet)
+    _preparing: threading.RLock = field(default_factory=threading.RLock)
+    _over: bool = False
 
-    def sql(self, query: str, *, params: Parameters = None) -> duckdb.DuckDBPyRelation:
-        """Run one SELECT, lazily.
+    def sql(self, query: str, *, params: Parameters = None) -> Result:
+        """Run one SELECT.
 
         Args:
             query: names tables as `connection.schema.table`; a name matches to the letter or, if it is the only
@@ -77,7 +112,7 @@ class Query:
             params: for `?`, `$1` or `$name` in the query.
 
         Returns:
-            A relation (`fetchall()`, `arrow()`, `df()`, `pl()`, …) that can be read until the block ends.
+            Its rows, independent of those of any other statement.
 
         Raises:
             QueryError: it is not one SELECT, or DuckDB refuses it.
@@ -86,58 +121,83 @@ class Query:
             StorageError: the storage gives no access.
         """
         with self._named_errors():
-            duck = self._prepared(query)
+            sandbox = self._sandbox_for(tables_named(query))
+
+        def ask(duck: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyRelation:
             return duck.sql(query) if params is None else duck.sql(query, params=params)
 
-    def execute(self, query: str, params: Parameters = None) -> duckdb.DuckDBPyConnection:
-        """Run one SELECT, at once.
+        return Result(sandbox.cursor, ask, self._named_errors)
 
-        Returns:
-            The DuckDB connection to fetch from.
+    def execute(self, query: str, params: Parameters = None) -> Result:
+        """As `sql`, with the parameters where Python's database interface has them."""
+        return self.sql(query, params=params)
+
+    def connection_for(self, refs: Iterable[TableRef]) -> duckdb.DuckDBPyConnection:
+        """A connection to a DuckDB in which some tables are views; for what hands over relations that can be joined.
 
         Raises:
             As `sql`.
         """
         with self._named_errors():
-            return self._prepared(query).execute(query, params)
+            named = {(ref.connection, ref.schema_name, ref.table_name) for ref in refs}
+            return self._sandbox_for(named).cursor()
 
     def renew(self) -> None:
         """Keep the lease alive; called by its heartbeat. One that has expired stays so."""
         self._catalog.leases.renew(self._lease, utc_now(), self._settings.reader_lease)
 
     def close(self) -> None:
-        """Close what was opened; relations can't be read any more."""
-        for sandbox in self._sandboxes:
-            sandbox.duck.close()
+        """Close what was opened; results can't be read any more."""
+        self._over = True
+        for sandbox in list(self._open):
+            sandbox.close()
+        shutil.rmtree(self._temporary, ignore_errors=True)
 
     @contextmanager
     def _named_errors(self) -> Iterator[None]:
+        self._require_open()
         self._require_lease()
         try:
             yield
         except duckdb.Error as error:
+            self._require_open()
             self._require_lease()  # without it, files may be gone, and DuckDB's message says only that
+            if isinstance(error, (duckdb.FatalException, duckdb.InternalException)):
+                self._kept.clear()  # later statements get a DuckDB that is whole
             hint = (
                 "\n(tables are written connection.schema.table)" if isinstance(error, duckdb.CatalogException) else ""
             )
+            if isinstance(error, duckdb.OutOfMemoryException):
+                hint = "\n(raise RUNTIMEDB_MEMORY_LIMIT, or read fewer columns or rows at a time)"
             raise QueryError(f"The query failed: {error}{hint}") from error
+        except RuntimeError as error:
+            # Python's interrupt comes out of DuckDB as the cause of an error of no kind.
+            if isinstance(error.__cause__, KeyboardInterrupt):
+                raise KeyboardInterrupt from error
+            raise
+
+    def _require_open(self) -> None:
+        if self._over:
+            raise ended()
 
     def _require_lease(self) -> None:
         if not self._catalog.leases.is_live(self._lease, utc_now()):
             raise LeaseExpiredError("This reader was suspended for longer than its lease; open a new query")
 
-    def _prepared(self, query: str) -> duckdb.DuckDBPyConnection:
-        """A DuckDB in which the query's tables are views and everything else is out of reach."""
-        wanted = {ref: self._versions[ref] for ref in self._refs(tables_named(query))}
-        for sandbox in self._sandboxes:
-            if wanted.keys() <= sandbox.refs:
-                return sandbox.duck
-        locations = {ref: self._storage.location(version.path) for ref, version in wanted.items()}
-        self._sandboxes.append(self._sandbox(locations))
-        return self._sandboxes[-1].duck
-
-    def _sandbox(self, locations: Mapping[TableRef, str]) -> Sandbox:
-        return Sandbox(locations, self._temporary, self._settings.duckdb_config, self._storage.make_readable)
+    def _sandbox_for(self, names: Iterable[tuple[str, str, str]]) -> Sandbox:
+        """A DuckDB in which these tables are views and everything else is out of reach."""
+        with self._preparing:
+            wanted = {ref: self._versions[ref] for ref in self._refs(names)}
+            for sandbox in self._kept:
+                if wanted.keys() <= sandbox.refs:
+                    return sandbox
+            tables = {ref: (self._storage.location(version.path), version) for ref, version in wanted.items()}
+            spill = self._temporary / uuid.uuid4().hex
+            made = Sandbox(tables, self._settings.duckdb_config, self._storage.make_readable, spill)
+            self._open.add(made)
+            # Those that are not kept live as long as their results do.
+            self._kept = [*self._kept[-MOST_KEPT + 1 :], made]
+            return made
 
     def _refs(self, names: Iterable[tuple[str, str, str]]) -> set[TableRef]:
         refs = {self._ref(*name) for name in sorted(names)}
@@ -166,10 +226,10 @@ class Query:
         return ref
 
     def _connection(self, name: str, ref: TableRef) -> Connection:
-        for connection in self._connections:
+        for connection in self._lease.connections:
             if fold(connection.name) == fold(name):
                 return connection
-        raise TableNotFoundError(str(ref), _did_you_mean(name, [each.name for each in self._connections]))
+        raise TableNotFoundError(str(ref), _did_you_mean(name, [each.name for each in self._lease.connections]))
 
     def _missing(self, connection: Connection, ref: TableRef) -> tuple[TableRef, Version]:
         """The first version of a table that the snapshot does not have, or why there is none."""

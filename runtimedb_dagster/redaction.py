@@ -22,7 +22,7 @@ def shown(url: str) -> str:
     host, _, port = before.rpartition(":") if re.search(r":\d+$", before) else (before, "", "")
     parts = [host if HOST.fullmatch(host) or not host else "…", f":{port}" if port else ""]
     database = path if NAME.fullmatch(path) or not path else "…"
-    return f"{scheme}://{''.join(parts)}/{database}"
+    return f"{scheme}://{''.join(parts)}{'/' if database else ''}{database}"
 
 
 def hides(url: str) -> list[str]:

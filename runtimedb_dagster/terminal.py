@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
+import itertools
 import json
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -21,6 +24,7 @@ from rich.table import Table as Grid
 from runtimedb_dagster.model import Connection, Table
 from runtimedb_dagster.refresh import Progress as Callback
 from runtimedb_dagster.refresh import RefreshProgress
+from runtimedb_dagster.result import Result
 from runtimedb_dagster.verify import Finding
 
 __all__ = [
@@ -28,6 +32,7 @@ __all__ = [
     "ask",
     "complain",
     "connection_dict",
+    "plain",
     "print_json",
     "progress",
     "say",
@@ -36,6 +41,7 @@ __all__ = [
     "show_result",
     "show_rows",
     "show_tables",
+    "take_any_encoding",
 ]
 
 # What is piped has no width to fold at.
@@ -43,14 +49,30 @@ out = Console(soft_wrap=True, highlight=False, width=None if sys.stdout.isatty()
 err = Console(stderr=True, soft_wrap=True, highlight=False)
 
 
+# What a terminal would obey: the control characters, and those that turn the direction of what follows.
+OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+def plain(text: str) -> str:
+    """A text of a source as a terminal may have it: what it would obey is written down instead."""
+    return OBEYED.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def take_any_encoding() -> None:
+    """Have what the terminal's encoding lacks be written down by its number, rather than fail."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
 def say(text: str) -> None:
     """A line of output."""
-    out.print(escape(text))
+    out.print(escape(plain(text)))
 
 
 def complain(text: str) -> None:
     """An error, on one line."""
-    err.print(f"[red]Error:[/red] {escape(' '.join(text.split()))}")
+    err.print(f"[red]Error:[/red] {escape(plain(' '.join(text.split())))}")
 
 
 def ask(question: str, yes: bool) -> None:
@@ -61,7 +83,9 @@ def ask(question: str, yes: bool) -> None:
 
 def print_json(value: Any) -> None:
     """A value as JSON; what JSON does not know, as text."""
-    sys.stdout.write(json.dumps(value, indent=2, default=_as_text, ensure_ascii=False) + "\n")
+    ascii_only = (sys.stdout.encoding or "").lower().replace("-", "") != "utf8"
+    text = json.dumps(value, indent=2, default=_as_text, ensure_ascii=ascii_only, allow_nan=False)
+    sys.stdout.write(OBEYED.sub(lambda found: f"\\u{ord(found[0]):04x}", text) + "\n")
 
 
 def _as_text(value: Any) -> str:
@@ -79,15 +103,29 @@ def show_result(fields: dict[str, Any], *, as_json: bool) -> None:
     for name in ("errors", "warnings"):
         for entry in fields.get(name, []):
             text = entry if isinstance(entry, str) else entry.get("error") or entry.get("message")
-            err.print(f"[red]{name.removesuffix('s')}:[/red] {escape(str(text))}")
+            err.print(f"[red]{name.removesuffix('s')}:[/red] {escape(plain(str(text)))}")
 
 
-def show_rows(names: Sequence[str], rows: Sequence[Sequence[Any]], *, as_json: bool) -> None:
-    """The rows of a query."""
+def show_rows(result: Result, *, as_json: bool) -> None:
+    """The rows of a query, values as DuckDB writes them: infinity, nanoseconds and all."""
     if as_json:
-        print_json([dict(zip(names, row, strict=True)) for row in rows])
+        names = _distinct(result.columns)
+        print_json([dict(zip(names, row, strict=True)) for row in result.as_json()])
         return
-    _grid(names, rows)
+    numbers = [NUMBER.match(type_) is not None for type_ in result.types]
+    _grid(result.columns, result.as_text(), numbers)
+
+
+def _distinct(names: Sequence[str]) -> list[str]:
+    """Names for an object of JSON, which has each but once: `id`, `id_2`."""
+    taken: dict[str, None] = {}
+    for name in names:
+        candidates = itertools.chain([name], (f"{name}_{number}" for number in itertools.count(2)))
+        taken[next(each for each in candidates if each not in taken)] = None
+    return list(taken)
+
+
+NUMBER = re.compile(r"U?(TINY|SMALL|BIG|HUGE)?INT(EGER)?$|DECIMAL|FLOAT|DOUBLE|BIGNUM")
 
 
 def show_connections(connections: Sequence[Connection], *, as_json: bool) -> None:
@@ -142,7 +180,7 @@ def progress(title: str) -> Iterator[Callback | None]:
         TimeElapsedColumn(),
     )
     with Progress(*columns, console=err, transient=True) as bar:
-        task = bar.add_task(escape(title), total=None, rows=0, rate=0)
+        task = bar.add_task(escape(plain(title)), total=None, rows=0, rate=0)
         started = perf_counter()
 
         def update(state: RefreshProgress) -> None:
@@ -152,13 +190,14 @@ def progress(title: str) -> Iterator[Callback | None]:
         yield update
 
 
-def _grid(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+def _grid(names: Sequence[str], rows: Sequence[Sequence[Any]], numbers: Sequence[bool] | None = None) -> None:
     grid = Grid(box=box.SIMPLE_HEAD, pad_edge=False)
-    numbers = [bool(rows) and all(isinstance(row[i], int | float | None) for row in rows) for i in range(len(names))]
+    if numbers is None:
+        numbers = [bool(rows) and all(isinstance(row[i], int | float) for row in rows) for i in range(len(names))]
     for name, is_number in zip(names, numbers, strict=True):
-        grid.add_column(escape(name), justify="right" if is_number else "left", overflow="fold")
+        grid.add_column(escape(plain(name)), justify="right" if is_number else "left", overflow="fold")
     for row in rows:
-        grid.add_row(*("NULL" if value is None else escape(str(value)) for value in row))
+        grid.add_row(*("NULL" if value is None else escape(plain(str(value))) for value in row))
     out.print(grid)
 
 

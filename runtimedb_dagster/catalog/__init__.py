@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from runtimedb_dagster.catalog.connections import ConnectionCatalog
-from runtimedb_dagster.catalog.database import Database, new_id
+from runtimedb_dagster.catalog.database import Database, catalog_is_there, new_id
 from runtimedb_dagster.catalog.deletions import DeletionCatalog
 from runtimedb_dagster.catalog.identity import IdentityCatalog
 from runtimedb_dagster.catalog.leases import LeaseCatalog
@@ -12,7 +12,7 @@ from runtimedb_dagster.catalog.tables import TableCatalog
 from runtimedb_dagster.catalog.transfer import move_catalog
 from runtimedb_dagster.catalog.versions import VersionCatalog
 
-__all__ = ["Catalog", "new_id"]
+__all__ = ["Catalog", "catalog_is_there", "new_id"]
 
 
 class Catalog:

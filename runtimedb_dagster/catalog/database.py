@@ -24,7 +24,7 @@ from runtimedb_dagster.errors import CatalogError, CatalogMovedError, CatalogUna
 from runtimedb_dagster.failpoints import hit
 from runtimedb_dagster.redaction import hider, shown
 
-__all__ = ["Database", "new_id", "next_sequence", "require_here", "transition"]
+__all__ = ["Database", "catalog_is_there", "new_id", "next_sequence", "require_here", "transition"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -274,6 +274,16 @@ def _parsed(url: str) -> URL:
     if backend != "sqlite" or not parsed.database or parsed.database == ":memory:":
         raise ConfigurationError(f"The catalog is kept in a SQLite file or in PostgreSQL, not in '{shown(url)}'")
     return parsed
+
+
+def catalog_is_there(url: str) -> bool:
+    """Whether there is a file at the URL of a catalog in one; a server is taken to be there.
+
+    Raises:
+        ConfigurationError: the URL is malformed.
+    """
+    parsed = _parsed(url)
+    return parsed.get_backend_name() != "sqlite" or Path(str(parsed.database)).exists()
 
 
 def _sqlite(url: URL) -> Engine:

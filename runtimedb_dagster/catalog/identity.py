@@ -52,10 +52,7 @@ class IdentityCatalog:
             if self._database.file is not None:
                 places = _places_of_file(self._database.file)
             else:
-                server = tx.execute(text("SELECT system_identifier FROM pg_control_system()")).scalar()
-                places = (
-                    _hashed("postgresql", str(server), str(tx.execute(select(func.current_database())).scalar())),
-                )
+                places = _places_in_postgresql(tx)
             return Identity(row.catalog_id, places, row.storage_marked)
 
     @transition

@@ -67,7 +67,7 @@ def load(block: AbstractContextManager[Query], refs: Sequence[TableRef], shape: 
         TableNotFoundError, TableNotCachedError, QueryError
     """
     with block as query:
-        return {ref: AT_ONCE[shape.name](query.sql(_select(ref))) for ref in refs}
+        return {ref: AT_ONCE[shape.name](query.connection_for([ref]).sql(_select(ref))) for ref in refs}
 
 
 class HeldQuery:
@@ -120,23 +120,23 @@ def load_held(
     """
     held = HeldQuery(block)
     try:
-        if shape.name == RELATION:
-            # Relations can be joined only in one DuckDB, which is that of the first query to name them all.
-            held.query.execute(f"SELECT 1 FROM {', '.join(map(_written, refs))} LIMIT 0")
-        return {ref: LATER[shape.name](held, ref) for ref in refs}, held
+        # Relations can be joined only if they are of one connection.
+        shared = held.query.connection_for(refs) if shape.name == RELATION else None
+        connections = {ref: shared or held.query.connection_for([ref]) for ref in refs}
+        return {ref: LATER[shape.name](held, ref, connections[ref]) for ref in refs}, held
     except BaseException:
         held.close()
         raise
 
 
-def _relation(held: HeldQuery, ref: TableRef) -> duckdb.DuckDBPyRelation:
-    relation = held.query.sql(_select(ref))
+def _relation(held: HeldQuery, ref: TableRef, duck: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyRelation:
+    relation = duck.sql(_select(ref))
     held.hold_for(relation)
     return relation
 
 
-def _reader(held: HeldQuery, ref: TableRef) -> pa.RecordBatchReader:
-    source = held.query.sql(_select(ref)).to_arrow_reader(BATCH_ROWS)
+def _reader(held: HeldQuery, ref: TableRef, duck: duckdb.DuckDBPyConnection) -> pa.RecordBatchReader:
+    source = duck.sql(_select(ref)).to_arrow_reader(BATCH_ROWS)
     reader = pa.RecordBatchReader.from_batches(source.schema, _Batches(source, held))
     # Taken over as a stream, it lets go of the batches when it is closed, not only when Python drops it.
     return pa.RecordBatchReader.from_stream(reader)
@@ -160,8 +160,8 @@ class _Batches:
             raise
 
 
-def _lazy_frame(held: HeldQuery, ref: TableRef) -> Any:
-    scan = _Scan(held.query.execute(f"{_select(ref)} LIMIT 0"), ref)
+def _lazy_frame(held: HeldQuery, ref: TableRef, duck: duckdb.DuckDBPyConnection) -> Any:
+    scan = _Scan(duck, ref)
     held.hold_for(scan)
     frame = import_module("polars.io.plugins").register_io_source(scan, schema=scan.schema, is_pure=True)
     # Polars filters: the predicates it gives a source may contain nodes that it can't apply itself.
@@ -181,7 +181,7 @@ class _Scan:
         self._duck = duck
         self._select = _select(ref)
         self._polars = import_module("polars")
-        self.schema = self._polars.from_arrow(duck.to_arrow_table()).schema
+        self.schema = self._polars.from_arrow(duck.sql(f"{self._select} LIMIT 0").to_arrow_table()).schema
 
     def __call__(
         self, columns: list[str] | None, _predicate: Any, rows: int | None, _size: int | None
@@ -209,7 +209,7 @@ AT_ONCE: dict[str, Callable[[duckdb.DuckDBPyRelation], Any]] = {
     "pandas.DataFrame": _pandas,
 }
 
-LATER: dict[str, Callable[[HeldQuery, TableRef], Any]] = {
+LATER: dict[str, Callable[[HeldQuery, TableRef, duckdb.DuckDBPyConnection], Any]] = {
     "pyarrow.RecordBatchReader": _reader,
     "polars.LazyFrame": _lazy_frame,
     RELATION: _relation,
@@ -222,9 +222,5 @@ def _class_name(annotation: Any) -> str:
     return f"{package.removeprefix('_')}.{getattr(annotation, '__name__', '')}"
 
 
-def _written(ref: TableRef) -> str:
-    return qualified(ref.connection, ref.schema_name, ref.table_name)
-
-
 def _select(ref: TableRef) -> str:
-    return f"SELECT * FROM {_written(ref)}"
+    return f"SELECT * FROM {qualified(ref.connection, ref.schema_name, ref.table_name)}"

@@ -137,7 +137,7 @@ class Store:
         """
         try:
             yield
-        except (KeyError, TypeError, AttributeError, UnicodeDecodeError) as error:
+        except (KeyError, TypeError, AttributeError, UnicodeDecodeError, RecursionError) as error:
             # boto3 finds nothing in an answer of another kind, such as a portal's page, and says nothing of it.
             what = f"{self.url.location(path)} can't be {verb}"
             raise StorageError(f"{what}: the endpoint answers, but not as S3 does ({error!r}); {PROXY_HINT}") from error
