@@ -19,6 +19,7 @@ from runtimedb_dagster.catalog import catalog_is_there
 from runtimedb_dagster.config import Settings, sensor_name
 from runtimedb_dagster.errors import ConfigurationError, RequestError, RuntimeDBError
 from runtimedb_dagster.redaction import hider
+from runtimedb_dagster.redaction import shown as shown_url
 from runtimedb_dagster.refresh import RefreshProgress
 from runtimedb_dagster.request import RefreshRequest
 from runtimedb_dagster.runtimedb import RuntimeDB
@@ -119,7 +120,7 @@ def connect(
         terminal.print_json(terminal.connection_dict(connection) | {"tables": len(tables), "shown_in": shown})
         return
     if shown:
-        terminal.say(f"{', '.join(shown)} at {webserver} shows it; its partitions come with the sensor's next tick")
+        terminal.say(f"{', '.join(shown)} at {shown_url(webserver or '')} shows it; its partitions come with the sensor's next tick")
     terminal.say(f"Next: runtimedb refresh {name} --data")
 
 

@@ -70,7 +70,7 @@ class Scratch:
 
     def _directory(self) -> Path:
         with self._making:
-            if self._own is None or self._own[1] != os.getpid():
+            if self._own is None or self._own[1] != os.getpid() or not self._own[0].exists():
                 # One by one: those that `parents` makes would be open to all.
                 for directory in (self.root.parent, self.root):
                     directory.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -7,7 +7,7 @@ import sqlite3
 import uuid
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import wraps
 from pathlib import Path
 from time import monotonic, sleep
@@ -139,7 +139,7 @@ class Database:
         parsed = _parsed(url)
         self._url = f"sqlite:///{parsed.database}" if parsed.get_backend_name() == "sqlite" else shown(url)
         self._hide = hider(url)
-        if must_exist and parsed.get_backend_name() == "sqlite" and not Path(str(parsed.database)).is_file():
+        if must_exist and parsed.get_backend_name() == "sqlite" and not _is_a_catalog(Path(str(parsed.database))):
             raise ConfigurationError(f"There is no catalog at {self._url}: nothing was made, nothing was copied")
         self._engine = _sqlite(parsed) if parsed.get_backend_name() == "sqlite" else _postgresql(parsed)
         # A connection is of the process that made it; what a fork would send over it ends in its parent's transaction.
@@ -284,6 +284,16 @@ def catalog_is_there(url: str) -> bool:
     """
     parsed = _parsed(url)
     return parsed.get_backend_name() != "sqlite" or Path(str(parsed.database)).exists()
+
+
+def _is_a_catalog(file: Path) -> bool:
+    """Whether a file is a catalog; to look changes nothing in it."""
+    try:
+        with closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True)) as found:
+            tables = {name for (name,) in found.execute("SELECT name FROM sqlite_master")}
+    except sqlite3.Error:
+        return False
+    return {"connections", "alembic_version"} <= tables
 
 
 def _sqlite(url: URL) -> Engine:

@@ -12,6 +12,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 import boto3
 from botocore.config import Config
 
+from runtimedb_dagster.storage.paths import MARKER
 from runtimedb_dagster_tests.servers import PASSWORD
 
 __all__ = ["BUCKET", "ENVIRONMENT", "KEY_ID", "Bucket", "ObjectStore", "object_store_running"]
@@ -70,9 +71,10 @@ class Bucket:
         return cls(ObjectStore(dict(parse_qsl(parts.query))["endpoint"]), parts.path.strip("/"))
 
     def keys(self) -> set[str]:
-        """What really lies under the prefix."""
+        """What really lies under the prefix, the marker apart."""
         pages = self.store.client().get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix=f"{self.prefix}/")
-        return {found["Key"].removeprefix(f"{self.prefix}/") for page in pages for found in page.get("Contents", [])}
+        keys = {found["Key"].removeprefix(f"{self.prefix}/") for page in pages for found in page.get("Contents", [])}
+        return keys - {MARKER}
 
     def uploads(self) -> set[str]:
         """The uploads under the prefix that are not finished."""

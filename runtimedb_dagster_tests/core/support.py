@@ -21,6 +21,7 @@ from runtimedb_dagster.heartbeat import utc_now
 from runtimedb_dagster.model import Column, DiscoveredTable, Reservation
 from runtimedb_dagster.request import ConnectionRefreshResult, DiscoveryResult, TableRefreshResult
 from runtimedb_dagster.storage import FileStorage, Storage, version_path
+from runtimedb_dagster.storage.paths import MARKER
 from runtimedb_dagster_tests.core.s3 import Bucket
 
 LEASE = timedelta(minutes=10)
@@ -55,9 +56,9 @@ class Directory:
     root: Path
 
     def keys(self) -> set[str]:
-        """What really lies in it, directories apart, as far as it is finished."""
+        """What really lies in it, directories and the marker apart, as far as it is finished."""
         files = {path.relative_to(self.root).as_posix() for path in self.root.rglob("*") if not path.is_dir()}
-        return {path for path in files if not path.endswith(PARTIAL)}
+        return {path for path in files if not path.endswith(PARTIAL)} - {MARKER}
 
     def uploads(self) -> set[str]:
         """What is unfinished, by the name it would get."""

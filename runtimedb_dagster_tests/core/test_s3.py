@@ -26,10 +26,10 @@ from runtimedb_dagster.errors import (
 from runtimedb_dagster.heartbeat import utc_now
 from runtimedb_dagster.model import TableRef
 from runtimedb_dagster.sandbox import Sandbox
+from runtimedb_dagster.scratch import Scratch
 from runtimedb_dagster.storage import open_storage
 from runtimedb_dagster.storage.s3 import S3Storage
 from runtimedb_dagster.storage.s3 import upload as s3_upload
-from runtimedb_dagster.scratch import Scratch
 from runtimedb_dagster_tests.core.s3 import BUCKET, ENVIRONMENT, KEY_ID, Bucket
 from runtimedb_dagster_tests.core.support import (
     SourceFile,

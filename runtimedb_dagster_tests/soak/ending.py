@@ -9,6 +9,7 @@ from sqlalchemy import func, select
 
 from runtimedb_dagster import RuntimeDB
 from runtimedb_dagster.catalog import schema
+from runtimedb_dagster.storage.paths import MARKER
 from runtimedb_dagster_tests.core.s3 import Bucket
 from runtimedb_dagster_tests.core.support import long_after
 from runtimedb_dagster_tests.servers import PASSWORD, Server
@@ -28,7 +29,7 @@ def check_swept(db: RuntimeDB, bucket: Bucket | None, verdict: Verdict) -> None:
     verdict.require("I1, I2, I3 after the sweep", db.verify(deep=True), [])
     live = {table.version.path for table in db.tables() if table.version}
     root = db.settings.home / "storage"
-    files = {path.relative_to(root).as_posix() for path in root.rglob("*") if not path.is_dir()}
+    files = {path.relative_to(root).as_posix() for path in root.rglob("*") if not path.is_dir()} - {MARKER}
     found = bucket.keys() if bucket else files
     verdict.require("I5, orphans", sorted(found - live), [])
     verdict.require("I5, lost files", sorted(live - found), [])

@@ -12,6 +12,7 @@ from sqlalchemy import delete
 
 from runtimedb_dagster import RuntimeDB, Settings
 from runtimedb_dagster.catalog import new_id, schema
+from runtimedb_dagster.storage.paths import MARKER
 from runtimedb_dagster_tests.core.s3 import Bucket, ObjectStore
 from runtimedb_dagster_tests.core.support import SourceFile, current, long_after, refresh_one, rows
 from runtimedb_dagster_tests.servers import Server
@@ -147,7 +148,7 @@ def made(directory: Path, catalog: Server | None, storage: ObjectStore | None, p
         settings["storage_url"] = bucket.url()
 
     def files() -> set[str]:
-        return {path.relative_to(root).as_posix() for path in root.rglob("*") if not path.is_dir()}
+        return {path.relative_to(root).as_posix() for path in root.rglob("*") if not path.is_dir()} - {MARKER}
 
     source = SourceFile(directory / "shop.duckdb")
     listing, unfinished = (bucket.keys, bucket.uploads) if bucket else (files, set)
