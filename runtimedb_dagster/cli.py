@@ -120,7 +120,9 @@ def connect(
         terminal.print_json(terminal.connection_dict(connection) | {"tables": len(tables), "shown_in": shown})
         return
     if shown:
-        terminal.say(f"{', '.join(shown)} at {shown_url(webserver or '')} shows it; its partitions come with the sensor's next tick")
+        terminal.say(
+            f"{', '.join(shown)} at {shown_url(webserver or '')} shows it; its partitions come with the sensor's next tick"
+        )
     terminal.say(f"Next: runtimedb refresh {name} --data")
 
 

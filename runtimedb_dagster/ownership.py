@@ -48,7 +48,12 @@ class Owner:
                 f"The storage {self._url} has a marker that says nothing; if it really is this catalog's, "
                 "take it over: `runtimedb adopt`"
             )
-        if found.get("catalog") == identity.catalog_id and set(found.get("places", ())) & set(identity.places):
+        places = found.get("places")
+        known = set(places) if isinstance(places, list) else set()
+        if found.get("catalog") == identity.catalog_id and known & set(identity.places):
+            if known != set(identity.places):
+                # It was moved, or restored: what else was at one of its places is a copy from now on.
+                self._write(identity, utc_now())
             return
         if found.get("catalog") == identity.catalog_id:
             raise ForeignStorageError(
@@ -62,6 +67,21 @@ class Owner:
             "RUNTIMEDB_CATALOG_URL and RUNTIMEDB_STORAGE_URL. If the other catalog is gone, and nothing uses it any more, "
             "take the storage over: `runtimedb adopt`"
         )
+
+    def require_of(self, identity: Identity) -> None:
+        """Have the storage be that of a catalog which is about to be moved into this one.
+
+        Raises:
+            ForeignStorageError: it is not, so its versions would not be found.
+            StorageError: it can't be asked.
+        """
+        marker = self._storage.read_marker()
+        found = _parsed(marker) if marker is not None else None
+        if identity.marked and (found or {}).get("catalog") != identity.catalog_id:
+            raise ForeignStorageError(
+                f"The storage {self._url} is not that of the catalog to be moved, so its versions would not be found here; "
+                "nothing was moved. Set RUNTIMEDB_STORAGE_URL to its storage, or copy the files with the marker first"
+            )
 
     def adopt(self) -> None:
         """Take the storage over, under an id that no copy of this catalog has.

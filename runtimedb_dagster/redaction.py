@@ -35,7 +35,7 @@ def hides(url: str) -> list[str]:
     found += [part for part in host_and_port.split(":")[1:] if not part.isdigit() and "[" not in host_and_port]
     whole = login.partition(":")[2]
     looks = {text for each in (*found, whole) for text in (each, unquote(each), *re.split(r"[=\s]", unquote(each)))}
-    looks -= set(re.split(r"[/?#]", server)[0].split(":"))
+    looks.discard(host_and_port.partition(":")[0])
     return sorted((text for text in looks if len(text) >= SHORTEST), key=len, reverse=True)
 
 

@@ -7,6 +7,7 @@ import math
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import duckdb
@@ -171,10 +172,27 @@ def _json_value(kind: str, value: Any) -> Any:
     if value is None:
         return None
     if kind in NESTED:
-        return json.loads(value, parse_constant=str)
+        try:
+            return json.loads(value, parse_constant=str, parse_float=_exact_float, parse_int=_exact_int)
+        except (ValueError, RecursionError):
+            return value
     if kind in ("float", "double") and not math.isfinite(value):
         return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
     return value.replace(" ", "T", 1) if kind.startswith("timestamp") else value
+
+
+def _exact_float(text: str) -> float | str:
+    """A number as a float, if that is the number; else as its text."""
+    number = float(text)
+    return number if math.isfinite(number) and Decimal(repr(number)) == Decimal(text) else text
+
+
+def _exact_int(text: str) -> int | str:
+    return int(text) if len(text) < MOST_DIGITS else text
+
+
+# Python reads no longer ones.
+MOST_DIGITS = 4_000
 
 
 def ended() -> QueryError:

@@ -357,8 +357,9 @@ class RuntimeDB:
         Raises:
             ConfigurationError: this catalog holds connections already, or there is none to be moved.
             CatalogMovedError: it was moved before.
+            ForeignStorageError: its versions are in another storage.
         """
-        copied = self._catalog.move_from(url)
+        copied = self._catalog.move_from(url, self._owner.require_of)
         # From here on it is this catalog's, whatever the old one's processes are about to do.
         self._owner.adopt()
         return copied

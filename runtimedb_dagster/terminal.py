@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table as Grid
+from rich.text import Text
 
 from runtimedb_dagster.model import Connection, Table
 from runtimedb_dagster.refresh import Progress as Callback
@@ -45,8 +46,8 @@ __all__ = [
 ]
 
 # What is piped has no width to fold at.
-out = Console(soft_wrap=True, highlight=False, width=None if sys.stdout.isatty() else 10_000)
-err = Console(stderr=True, soft_wrap=True, highlight=False)
+out = Console(soft_wrap=True, highlight=False, emoji=False, width=None if sys.stdout.isatty() else 10_000)
+err = Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
 
 
 # What a terminal would obey: the control characters, and those that turn the direction of what follows.
@@ -195,10 +196,15 @@ def _grid(names: Sequence[str], rows: Sequence[Sequence[Any]], numbers: Sequence
     if numbers is None:
         numbers = [bool(rows) and all(isinstance(row[i], int | float) for row in rows) for i in range(len(names))]
     for name, is_number in zip(names, numbers, strict=True):
-        grid.add_column(escape(plain(name)), justify="right" if is_number else "left", overflow="fold")
+        grid.add_column(_cell(name), justify="right" if is_number else "left", overflow="fold")
     for row in rows:
-        grid.add_row(*("NULL" if value is None else escape(plain(str(value))) for value in row))
+        grid.add_row(*("NULL" if value is None else _cell(str(value)) for value in row))
     out.print(grid)
+
+
+def _cell(text: str) -> Text:
+    """A value in one line, without a meaning of its own to the terminal or to what draws the grid."""
+    return Text(plain(text.replace("\n", "\\n").replace("\t", "\\t")))
 
 
 def _table_dict(table: Table) -> dict[str, Any]:

@@ -249,7 +249,9 @@ def _ask(url: str, query: str, variables: dict[str, Any]) -> dict[str, Any]:
         raise RequestError(f"The webserver at {shown(url)} answers, but not as a dagster-webserver does") from None
     except requests.RequestException as error:
         raise RequestError(f"The webserver at {shown(url)} can't be reached: {type(error).__name__}") from None
-    if "data" not in answer or answer.get("errors"):
+    if not isinstance(answer, dict) or not isinstance(answer.get("data"), dict) or None in answer["data"].values():
+        raise RequestError(f"The webserver at {shown(url)} answers, but not as a dagster-webserver does")
+    if answer.get("errors"):
         raise RequestError(f"The webserver at {shown(url)} refused the query: {hide(str(answer.get('errors')))}")
     data: dict[str, Any] = answer["data"]
     return data

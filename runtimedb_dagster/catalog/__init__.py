@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from runtimedb_dagster.catalog.connections import ConnectionCatalog
 from runtimedb_dagster.catalog.database import Database, catalog_is_there, new_id
 from runtimedb_dagster.catalog.deletions import DeletionCatalog
-from runtimedb_dagster.catalog.identity import IdentityCatalog
+from runtimedb_dagster.catalog.identity import Identity, IdentityCatalog
 from runtimedb_dagster.catalog.leases import LeaseCatalog
 from runtimedb_dagster.catalog.slots import SlotCatalog
 from runtimedb_dagster.catalog.tables import TableCatalog
@@ -39,14 +41,17 @@ class Catalog:
         self.slots = SlotCatalog(self._database)
         self.identity = IdentityCatalog(self._database)
 
-    def move_from(self, url: str) -> dict[str, int]:
+    def move_from(self, url: str, require: Callable[[Identity], None]) -> dict[str, int]:
         """Move the catalog at `url` into this one, which must be empty; see `move_catalog`.
+
+        `require` raises if it should not be, which changes nothing.
 
         Raises:
             ConfigurationError: there is no catalog at `url`; none is made.
         """
         source = Database(url, must_exist=True)
         try:
+            require(IdentityCatalog(source).get())
             return move_catalog(source, self._database)
         finally:
             source.dispose()

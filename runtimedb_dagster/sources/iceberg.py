@@ -18,7 +18,7 @@ from pydantic import Field
 
 from runtimedb_dagster.duck import first_line
 from runtimedb_dagster.model import Column, DiscoveredTable, TableRef
-from runtimedb_dagster.sources.dialect import AttachedDialect, Relation, described
+from runtimedb_dagster.sources.dialect import AttachedDialect, Relation, TableIsGone, described
 from runtimedb_dagster.sources.projection import Projected
 from runtimedb_dagster.sources.s3 import S3Options, create_s3_secret, s3_key
 from runtimedb_dagster.sources.secrets import hider
@@ -146,12 +146,14 @@ class Iceberg(AttachedDialect):
         try:
             schema = _schema(_metadata(duck, alias, ref))
             columns = described(duck, _scan(alias, ref), f"SELECT * FROM {_scan(alias, ref)}").columns
-        except duckdb.CatalogException as error:
-            told = first_line(error)
+        except (TableIsGone, duckdb.Error) as error:
+            told = first_line(str(error))
             if "does not exist" in told:
                 raise TableIsGone(f" ({told})") from None
-            # Names of columns that differ by case only are an error of the catalog's, too.
-            raise duckdb.InvalidInputException(f"DuckDB can't have such a table ({told})") from None
+            if "already exists" in told:
+                # Names of columns that differ by case only are an error of the catalog's, too.
+                raise duckdb.InvalidInputException(f"DuckDB can't have such a table ({told.strip(' ()')})") from None
+            raise
         fields = {field["name"]: field for field in schema.get("fields", ())}
         # The catalog was asked twice: a schema may have come in between.
         if [column.name for column in columns] != list(fields):

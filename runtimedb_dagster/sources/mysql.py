@@ -10,7 +10,6 @@ within the name of the host, and nothing else would reach the session that strea
 
 from __future__ import annotations
 
-import re
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,7 +23,7 @@ from runtimedb_dagster.model import Column, DiscoveredTable, TableRef
 from runtimedb_dagster.sources.dialect import AttachedDialect, Relation, TableIsGone, discovered
 from runtimedb_dagster.sources.mysql_types import OF_A_VIEW, Tinyint1, ZeroDates, project, quoted
 from runtimedb_dagster.sources.projection import Projected
-from runtimedb_dagster.sources.url import SourceUrl
+from runtimedb_dagster.sources.url import SourceUrl, checked_host, host_and_port
 from runtimedb_dagster.sources.watch import Peer
 from runtimedb_dagster.sql import literal
 
@@ -64,9 +63,7 @@ class MySQLOptions(BaseModel):
     @classmethod
     def _is_a_host(cls, replica: str | None) -> str | None:
         """Nothing that DuckDB's client takes for more than the name of a host."""
-        if replica is not None and not re.fullmatch(r"[^\s;,={}/]+", replica):
-            raise ValueError("write host or host:port")
-        return replica
+        return replica and checked_host(replica)
 
     @field_validator("ssl_ca")
     @classmethod
@@ -136,8 +133,8 @@ class MySQL(AttachedDialect):
             return "localhost", 1
         host, port = self._url.host or "", self._url.port
         if self._options.replica:
-            host, _, replica_port = self._options.replica.partition(":")
-            port = int(replica_port) if replica_port else port
+            host, replica_port = host_and_port(self._options.replica)
+            port = replica_port or port
         # The client takes `localhost` for a socket at its default place, whatever the port.
         return "127.0.0.1" if host in ("", "localhost") else host, port or 3306
 
@@ -172,6 +169,7 @@ class MySQL(AttachedDialect):
         listed = _query(alias, LISTS["columns"].format(chosen=chosen), stream=False)
         rows = duck.execute(f"SELECT {COLUMN}, is_view FROM {listed} ORDER BY position").fetchall()
         arriving = _arriving(duck, alias, ref, [row[0] for row in rows])
+        # A table with columns that are computed when they are read is read as a view is.
         is_view = any(row[-1] for row in rows)
         columns = tuple(
             Column(name, column_type, nullable, comment, base=f"{arriving[name]}{OF_A_VIEW if is_view else ''}")
@@ -393,6 +391,8 @@ ADVICE = {
     "Lock wait timeout": "somebody alters or locks the table; try again, or raise the option lock_timeout",
     "Too many connections": "lower the option parallel_refresh, or raise the server's max_connections",
     "max_user_connections": "lower the option parallel_refresh, or raise the user's limit",
+    "could not be loaded": "DuckDB's client has no such plugin: give the user mysql_native_password or, on MySQL, "
+    "caching_sha2_password",
     "uthentication plugin": "DuckDB's client has no such plugin: give the user mysql_native_password or, on MySQL, "
     "caching_sha2_password",
     'field value out of range: "0000': "a zero date has no place in a version; set the option zero_dates=null",
@@ -421,7 +421,7 @@ LISTS = {
             CAST(ORDINAL_POSITION AS SIGNED) AS position, EXISTS (
                 SELECT 1 FROM information_schema.VIEWS v
                 WHERE v.TABLE_SCHEMA = c.TABLE_SCHEMA AND v.TABLE_NAME = c.TABLE_NAME
-            ) AS is_view
+            ) OR EXTRA LIKE '%VIRTUAL%' AS is_view
         FROM information_schema.COLUMNS c WHERE {chosen}
     """,
     "keys": """

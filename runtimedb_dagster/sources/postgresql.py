@@ -30,7 +30,7 @@ from runtimedb_dagster.sources.postgresql_errors import advised, is_passing
 from runtimedb_dagster.sources.postgresql_session import FORMS, Session, Surroundings, escaped, require_settable
 from runtimedb_dagster.sources.postgresql_types import project
 from runtimedb_dagster.sources.projection import Projected
-from runtimedb_dagster.sources.url import SourceUrl
+from runtimedb_dagster.sources.url import SourceUrl, checked_host, host_and_port
 from runtimedb_dagster.sources.watch import Peer
 from runtimedb_dagster.sql import identifier, literal, qualified
 
@@ -88,6 +88,11 @@ class PostgreSQLOptions(BaseModel):
     session: dict[str, str] = Field(
         default={}, description='settings of the session, such as `{"app.tenant": "7"}` for what a view asks for'
     )
+
+    @field_validator("replica")
+    @classmethod
+    def _is_a_host(cls, replica: str | None) -> str | None:
+        return replica and checked_host(replica)
 
     @field_validator("session", mode="before")
     @classmethod
@@ -168,8 +173,8 @@ class PostgreSQL(AttachedDialect):
         if self._options.socket:
             return [(self._options.socket, self._url.port or 5432)]
         if self._options.replica:
-            host, _, port = self._options.replica.partition(":")
-            return [(host, int(port) if port else self._url.port or 5432)]
+            host, port = host_and_port(self._options.replica)
+            return [(host, port or self._url.port or 5432)]
         return [(host, port or 5432) for host, port in self._url.hosts]
 
     def peer(self) -> Peer:
@@ -183,6 +188,9 @@ class PostgreSQL(AttachedDialect):
     def _parameters(self) -> str:
         """What a secret can't carry, in libpq's key=value form."""
         start = self._session.at_start() if self._with_options else {}
+        if self._options.target_session_attrs:
+            # A session that is read-only would never be taken for one that may write; its transactions are all the same.
+            start.pop("default_transaction_read_only", None)
         parameters = {
             "connect_timeout": str(self._options.connect_timeout),
             # A server that is cut off in the middle of a reading is noticed in 90 seconds, not in two hours.
@@ -265,6 +273,8 @@ class PostgreSQL(AttachedDialect):
         if not rows:
             raise TableIsGone
         kind, usage, whole, some = rows[0]
+        if usage is None or some is None:
+            raise duckdb.TransactionException("it was replaced by another one meanwhile; refresh it again")
         if not usage:
             raise duckdb.PermissionException(
                 f"permission denied for schema {ref.schema_name}; "
@@ -298,14 +308,18 @@ class PostgreSQL(AttachedDialect):
 
     def project(self, column: Column) -> Projected:
         """As the server's types demand."""
-        base = column.base or column.type
-        if self._options.numerics == "text":
-            base = re.sub(r"numeric\([^)]*\)", "numeric", base)
+        return project(replace(column, base=self._as_wished(column.base or column.type)))
+
+    def _as_wished(self, base: str) -> str:
+        """A type as the options want it read, within composites too."""
+        if base.startswith("record "):
+            fields = json.loads(base.removeprefix("record "))
+            return "record " + json.dumps([(name, self._as_wished(type_)) for name, type_ in fields])
         if self._options.arrays == "text" and base.endswith("[]"):
-            base = "array as text"
-        if self._options.jsons == "text" and base in ("json", "jsonb"):
-            base = "json as text"
-        return project(replace(column, base=base))
+            return "array as text"
+        if self._options.jsons == "text" and base.removeprefix("domain ") in ("json", "jsonb"):
+            return "json as text"
+        return re.sub(r"numeric\([^)]*\)", "numeric", base) if self._options.numerics == "text" else base
 
     def origin(
         self,
@@ -334,19 +348,23 @@ class PostgreSQL(AttachedDialect):
         for each in projection if other else ():
             if each.settings:
                 name, value = next(iter(other.items()))
-                setting = json.dumps({name: FORMS[name]})
+                setting = json.dumps(
+                    {**self._options.session, **{other_name: FORMS[other_name] for other_name in other}}
+                )
                 raise TypeContractError(
                     f"column {identifier(each.column.name)} ({each.column.source_type}) is read as text, whose form "
                     f"the login's setting {name} = '{value}' changes, and with it perhaps what the view computes; set "
                     f"the option session='{setting}' to read the view under it, or leave the column out"
                 )
 
-    def confirm(self, duck: duckdb.DuckDBPyConnection, alias: str, ref: TableRef, relation: Relation) -> str | None:  # noqa: ARG002
+    def confirm(self, duck: duckdb.DuckDBPyConnection, alias: str, ref: TableRef, relation: Relation) -> str | None:
         """What was not locked must still be in the file that the snapshot knows; else it may have been read empty."""
         seen: _Seen = relation.state
         if seen.locked:
             return None
-        ((whole,),) = _ask(duck, alias, catalog.WHOLE.format(oid=seen.oid))
+        ((whole,),) = _ask(
+            duck, alias, catalog.WHOLE.format(oid=seen.oid, name=escaped(qualified(ref.schema_name, ref.table_name)))
+        )
         return None if whole else "the table was rewritten while it was read; refresh it again"
 
     def cancel(self, duck: duckdb.DuckDBPyConnection, alias: str, session: int) -> None:
@@ -373,7 +391,9 @@ class PostgreSQL(AttachedDialect):
         where: str | None,  # noqa: ARG002
         error: str,
     ) -> str | None:
-        """The column whose text is not UTF-8, which the server of a database without an encoding does not name."""
+        """The column that is meant, where neither the server nor DuckDB names it."""
+        if "Expected an array" in error:
+            return _of_other_dimensions(duck, alias, ref, projection)
         if not self._any_bytes or "invalid byte sequence" not in error:
             return None
         for each in projection:
@@ -390,6 +410,21 @@ class PostgreSQL(AttachedDialect):
                     "encoding SQL_ASCII takes; leave it out with exclude_columns, or convert it in a view on the source"
                 )
         return None
+
+
+def _of_other_dimensions(
+    duck: duckdb.DuckDBPyConnection, alias: str, ref: TableRef, projection: Sequence[Projected]
+) -> str | None:
+    table = qualified(ref.schema_name, ref.table_name)
+    for each in projection:
+        name = identifier(each.source_name)
+        found = f"SELECT 1 AS n FROM {table} WHERE pg_catalog.array_ndims({name}) > 1 LIMIT 1"
+        if (each.arrives or "").endswith("[]") and _ask(duck, alias, found):
+            return (
+                f"column {name} ({each.column.source_type}) holds arrays that differ in their number of dimensions; "
+                "set the option arrays=text"
+            )
+    return None
 
 
 def _receives(duck: duckdb.DuckDBPyConnection, alias: str) -> bool:

@@ -40,7 +40,9 @@ READABLE = """
     WHERE {chosen}
 """
 
-# Whether all tables that a read reads are still in the files in which its snapshot knows them.
+# Whether the name is still that of the table that was described, its partitions are the same, and all that a read reads
+# is in the files in which its snapshot knows it. The functions tell of now, the tables of the snapshot. (A materialized
+# view that was refreshed shows its new rows to older snapshots, too.)
 WHOLE = """
     WITH RECURSIVE beneath AS (
         SELECT c.oid, c.relkind FROM pg_catalog.pg_class c WHERE c.oid = {oid}
@@ -54,8 +56,17 @@ WHOLE = """
             WHERE r.ev_class = beneath.oid AND beneath.relkind = 'v'
         ) next JOIN pg_catalog.pg_class c ON c.oid = next.oid
     )
-    SELECT coalesce(pg_catalog.bool_and(pg_catalog.pg_relation_filenode(c.oid) = c.relfilenode), true) AS whole
-    FROM pg_catalog.pg_class c JOIN beneath ON beneath.oid = c.oid WHERE c.relkind = 'r'
+    SELECT coalesce(pg_catalog.to_regclass({name})::oid = {oid}, false)
+        AND NOT EXISTS (
+            SELECT FROM beneath JOIN pg_catalog.pg_class c ON c.oid = beneath.oid
+            WHERE c.relkind IN ('r', 'm') AND NOT coalesce(
+                pg_catalog.pg_relation_filenode(c.oid) = c.relfilenode
+                    OR c.relkind = 'm' AND pg_catalog.pg_relation_filenode(c.oid) IS NOT NULL, false)
+        )
+        AND NOT EXISTS (
+            SELECT FROM pg_catalog.pg_partition_tree({oid}) now
+            WHERE now.relid::oid NOT IN (SELECT beneath.oid FROM beneath)
+        ) AS whole
 """
 
 # Names and comments as their bytes, where a server keeps any.

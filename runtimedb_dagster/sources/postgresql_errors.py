@@ -20,7 +20,7 @@ PASSING = re.compile(
             "server closed the connection", "SSL SYSCALL", "during SSL exchange", "Connection reset",
             "Connection timed out", "No route to host", "Network is unreachable", "Host is down", "Broken pipe",
             "could not receive data from server", "could not send data to server", "no connection to the server",
-            "lost synchronization with server", "Temporary failure in name resolution", "could not connect to server",
+            "refresh it again", "lost synchronization with server", "Temporary failure in name resolution", "could not connect to server",
             "session is not read-(write|only)", "server is (not )?in hot standby mode",
             # SQLSTATE class 53 and 57P: limits, and servers that start, end or restart
             "the database system is", "too many clients", "too many connections", "remaining connection slots",
@@ -35,7 +35,7 @@ PASSING = re.compile(
             "connection pool", "server_lifetime", "disconnecting due to", "connect failed", "Tenant or user .*timeout",
             "query timeout", "no working server connection", "database is (paused|being)",
             # the same in German, French, Spanish: clients, limits, locks, the end of a server
-            "reservierte?n? ", "zu viele Verbindungen", "Zeitüberschreitung einer Sperre", "Verklemmung entdeckt",
+            "reserviert", "zu viele Verbindungen", "Zeitüberschreitung einer Sperre", "Verklemmung entdeckt",
             "Verbindung wird abgebrochen", "das Datenbanksystem", "trop de (clients|connexions)", "verrou mortel",
             "délai dépassé .*verrou", "le système de bases? de données", "demasiad[ao]s (clientes|conexiones)",
             "deadlock", "el sistema de base de datos", "tiempo de espera .*(candado|bloqueo)",
@@ -48,7 +48,8 @@ ADVICE = {
     "--password-env, or the password_file",
     "no password supplied": "name the variable that holds the password with --password-env",
     "permission denied for schema": "grant USAGE on the schema to the login",
-    "permission denied": "grant SELECT on it, or leave it out with the option exclude",
+    "permission denied": "grant SELECT on it; or leave the columns that are not granted out with exclude_columns, or what "
+    "reads it with the option exclude",
     "statement timeout|query_timeout": "raise the option statement_timeout",
     "lock timeout|Zeitüberschreitung einer Sperre": "somebody alters or locks the table; try again, or raise the option "
     "lock_timeout",

@@ -24,7 +24,6 @@ FORMS = {
     "IntervalStyle": "postgres",
     "extra_float_digits": "1",
     "bytea_output": "hex",
-    "lc_monetary": "C",
     "quote_all_identifiers": "off",
 }
 # A login can't change these, and they lose rows in silence.
@@ -140,17 +139,26 @@ class Session:
 
 
 def require_settable(own: Mapping[str, str]) -> Mapping[str, str]:
-    """Settings that a user may have set for the session.
+    """Settings that a user may have set for the session, spelled as we do.
 
     Raises:
         ConfigurationError: a name is none, or of a setting that RuntimeDB needs.
     """
     needed = {"row_security", "gin_fuzzy_search_limit", "standard_conforming_strings", "client_encoding", *WHERE_KNOWN}
+    needed |= {"role", "session_authorization", "statement_timeout", "lock_timeout", "quote_all_identifiers"}
+    canonical = {name.lower(): name for name in FORMS}
+    own = {canonical.get(name.lower(), name): value for name, value in own.items()}
     for name in own:
         if not NAME.fullmatch(name):
             raise ConfigurationError(f"The option session is wrong: '{name}' is not the name of a setting")
-        if name.lower() in needed or name.lower().startswith(("default_transaction", "transaction_")):
-            raise ConfigurationError(f"The option session is wrong: RuntimeDB sets {name} itself")
+        if (
+            name.lower() in needed
+            or name.lower().startswith("idle_in_")
+            or name.lower().startswith(("default_transaction", "transaction_"))
+        ):
+            raise ConfigurationError(
+                f"The option session is wrong: {name} is RuntimeDB's to set, by an option or the login that it connects as"
+            )
     return own
 
 

@@ -88,7 +88,9 @@ OTHER = {
 }
 # What the server writes the same whatever the session says.
 PLAIN_TEXT = re.compile(
-    r"numeric.*|enum|bit.*|uuid|inet|cidr|macaddr8?|tsvector|tsquery|jsonpath|xml|pg_lsn|int\d*(multi)?range"
+    r"(domain )?(numeric(\(.*\))?|enum|bit(\(\d+\))?|bit varying(\(\d+\))?|uuid|inet|cidr|macaddr8?|tsvector|tsquery"
+    r"|jsonpath|xml|pg_lsn|xid8?|tid|citext|hstore|character(\(\d+\))?|int[48](multi)?range|num(multi)?range"
+    r"|boolean|smallint|integer|bigint|oid|text|name|character varying(\(\d+\))?|\"char\")(\[\])*"
 )
 BOUNDS = ", whose subscripts begin at 1 (arrays=text keeps others)"
 

@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl, quote, unquote
 
 from runtimedb_dagster.errors import ConfigurationError
 
-__all__ = ["SourceUrl"]
+__all__ = ["SourceUrl", "checked_host", "host_and_port"]
 
 FILE_SCHEMES = {"duckdb", "sqlite", "ducklake", "ducklake+sqlite"}
 ALIASES = {
@@ -70,7 +70,8 @@ class SourceUrl:
         userinfo, separator, listed = netloc.rpartition("@")
         if ":" in userinfo:
             raise ConfigurationError(HOLDS_A_SECRET)
-        hosts = _hosts(listed or options.pop("host", ""))
+        elsewhere, port_given = options.pop("host", ""), options.pop("port", "")
+        hosts = _hosts(listed or f"{quote(elsewhere, safe='[],:')}{':' if port_given else ''}{port_given}")
         host, port = hosts[0] if hosts else (None, None)
         user = unquote(userinfo) if separator and userinfo else None
         return cls(scheme, unquote(database), host, port, user, options, hosts)
@@ -107,10 +108,15 @@ def _without_secrets(query: str) -> dict[str, str]:
 
 def _hosts(listed: str) -> tuple[tuple[str, int | None], ...]:
     """Hosts with their ports, as libpq writes them: `a:1,b:2`, `[::1]:5432`, `%2Fvar%2Frun%2Fpostgresql`."""
-    return tuple(_host(part) for part in listed.split(",")) if listed else ()
+    return tuple(host_and_port(part) for part in listed.split(",")) if listed else ()
 
 
-def _host(text: str) -> tuple[str, int | None]:
+def host_and_port(text: str) -> tuple[str, int | None]:
+    """A host with its port, if it has one.
+
+    Raises:
+        ConfigurationError: it is neither a name nor an address.
+    """
     found = HOST.fullmatch(text)
     port = int(found[2]) if found and found[2] else None
     if found is None or (port is not None and not 0 < port <= LAST_PORT):
@@ -122,6 +128,19 @@ def _host(text: str) -> tuple[str, int | None]:
     if not host.startswith("/") and re.search(r"[\s;={}]", host):
         raise ConfigurationError("The source URL is malformed: its host is no name")
     return host, port
+
+
+def checked_host(text: str) -> str:
+    """`text`, for a model that validates it.
+
+    Raises:
+        ValueError: it is neither a name nor an address.
+    """
+    try:
+        host_and_port(text)
+    except ConfigurationError:
+        raise ValueError("write host or host:port") from None
+    return text
 
 
 def _written(host: str, port: int | None) -> str:

@@ -71,7 +71,9 @@ def test_values_that_changed_places_between_rows_are_other_rows(tmp_path: Path) 
             duck.execute(f"COPY (SELECT * FROM (VALUES {rows}) AS t(a, b)) TO '{file}' (FORMAT parquet)")
             return content(scan(duck, str(file)), [Column("a", "INTEGER"), Column("b", "INTEGER")])[1]
 
-    assert len({of("(1, 2), (3, 4)"), of("(1, 4), (3, 2)"), of("(2, 1), (4, 3)"), of("(1, 2), (1, 2)"), of("(3, 4)")}) == 5
+    assert (
+        len({of("(1, 2), (3, 4)"), of("(1, 4), (3, 2)"), of("(2, 1), (4, 3)"), of("(1, 2), (1, 2)"), of("(3, 4)")}) == 5
+    )
     assert of("(NULL, 1), (1, NULL)") != of("(NULL, NULL), (1, 1)")
 
 
@@ -163,7 +165,9 @@ def test_fingerprints_are_equal_if_and_only_if_the_rows_are(
     type_, rows, others = pair
     folder = tmp_path_factory.mktemp("rows")
     with connect({}) as duck:
-        found = [_of_values(duck, folder / f"{place}.parquet", type_, values) for place, values in enumerate((rows, others))]
+        found = [
+            _of_values(duck, folder / f"{place}.parquet", type_, values) for place, values in enumerate((rows, others))
+        ]
     same = sorted(map(repr, map(canonical, rows))) == sorted(map(repr, map(canonical, others)))
     assert (found[0] == found[1]) == same, (type_, rows, others)
 

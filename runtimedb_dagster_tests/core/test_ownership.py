@@ -73,7 +73,9 @@ def test_a_copy_of_a_home_touches_nothing_of_the_originals(
     original: RuntimeDB, make_db: Callable[..., RuntimeDB], apart: str, tmp_path: Path
 ) -> None:
     copy = make_db(home=copied(original.settings.home, tmp_path / "copy"), storage_url=apart, grace_period=0)
-    everything_refused(copy, ForeignStorageError, "belongs to the catalog that this one is a copy of.*RUNTIMEDB_STORAGE_URL")
+    everything_refused(
+        copy, ForeignStorageError, "belongs to the catalog that this one is a copy of.*RUNTIMEDB_STORAGE_URL"
+    )
     assert rows(copy, COUNT) == [(100,)], "to read does no harm"
     assert original.verify() == []
     assert rows(original, COUNT) == [(100,)]
@@ -106,6 +108,31 @@ def test_a_home_that_was_moved_and_one_restored_in_its_place_go_on(
     with RuntimeDB(Settings(home=tmp_path / "home", **settings)) as db:
         assert db.verify() == []
         assert rows(db, COUNT) == [(100,)]
+
+
+def test_of_a_home_moved_aside_and_its_copy_in_its_place_only_one_goes_on(
+    make_source: Callable[..., SourceFile], tmp_path: Path
+) -> None:
+    source = make_source("shop", "CREATE TABLE orders AS SELECT range AS id FROM range(100)")
+    settings = {"storage_url": f"file://{tmp_path}/store", "grace_period": 0}
+    with RuntimeDB(Settings(home=tmp_path / "home", **settings)) as db:
+        db.connect("shop", source.url)
+        refresh_all(db)
+    (tmp_path / "home").rename(tmp_path / "aside")
+    copied(tmp_path / "aside", tmp_path / "home")
+    with RuntimeDB(Settings(home=tmp_path / "home", **settings)) as db:
+        assert db.verify() == []
+    with RuntimeDB(Settings(home=tmp_path / "aside", **settings)) as aside:
+        everything_refused(aside, ForeignStorageError, "this one is a copy of")
+
+
+def test_a_catalog_is_not_moved_away_from_its_storage(
+    original: RuntimeDB, make_db: Callable[..., RuntimeDB], tmp_path: Path
+) -> None:
+    new = make_db(home=tmp_path / "new")
+    with pytest.raises(ForeignStorageError, match="is not that of the catalog to be moved.*nothing was moved"):
+        new.copy_catalog(original.settings.effective_catalog_url)
+    assert original.verify() == []
 
 
 def test_a_backup_that_is_older_than_its_storage_is_told_what_is_left_over_and_what_is_lost(
@@ -146,7 +173,11 @@ def test_a_volume_that_is_not_mounted_is_noticed_even_with_a_stray_file_beneath_
 
 
 def test_another_catalogs_storage_is_refused(
-    original: RuntimeDB, make_db: Callable[..., RuntimeDB], make_source: Callable[..., SourceFile], apart: str, tmp_path: Path
+    original: RuntimeDB,
+    make_db: Callable[..., RuntimeDB],
+    make_source: Callable[..., SourceFile],
+    apart: str,
+    tmp_path: Path,
 ) -> None:
     other = make_db(home=tmp_path / "other", storage_url=apart)
     other.connect("shop", make_source("else", "CREATE TABLE t AS SELECT 1 AS i").url)
@@ -221,7 +252,11 @@ def test_a_refresh_that_began_before_the_move_publishes_nothing_after_it(
 
 
 def test_readers_that_are_open_across_a_move_keep_their_files(
-    original: RuntimeDB, make_db: Callable[..., RuntimeDB], make_source: Callable[..., SourceFile], apart: str, tmp_path: Path
+    original: RuntimeDB,
+    make_db: Callable[..., RuntimeDB],
+    make_source: Callable[..., SourceFile],
+    apart: str,
+    tmp_path: Path,
 ) -> None:
     with original.query() as query:
         assert query.sql(COUNT).fetchall() == [(100,)]

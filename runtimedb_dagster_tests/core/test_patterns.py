@@ -23,7 +23,9 @@ def test_a_name_is_its_own_pattern_and_that_of_no_other(name: str) -> None:
 @given(st.text(), st.text())
 def test_a_star_stands_for_anything(before: str, after: str) -> None:
     assert matches("*", before)
-    assert matches(before.replace("*", "") + "*" + after.replace("*", ""), before.replace("*", "") + " 1 " + after.replace("*", ""))
+    assert matches(
+        before.replace("*", "") + "*" + after.replace("*", ""), before.replace("*", "") + " 1 " + after.replace("*", "")
+    )
 
 
 @pytest.mark.parametrize(

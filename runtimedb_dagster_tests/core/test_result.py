@@ -94,7 +94,9 @@ def test_a_result_is_not_read_after_its_lease(db: RuntimeDB, cached: SourceFile)
 def test_nothing_that_is_handed_out_takes_another_statement(db: RuntimeDB, cached: SourceFile) -> None:
     with db.query() as query:
         result = query.sql("SELECT 42 AS id FROM shop.main.orders")
-        assert not {"execute", "sql", "query", "create", "write_parquet", "to_parquet", "insert_into"} & set(dir(result))
+        assert not {"execute", "sql", "query", "create", "write_parquet", "to_parquet", "insert_into"} & set(
+            dir(result)
+        )
 
 
 def test_a_block_keeps_few_sandboxes_and_frees_those_that_nobody_reads(
@@ -161,9 +163,9 @@ def test_geometries_are_called_so_with_or_without_rows(db: RuntimeDB, make_sourc
     with db.query() as query:
         for name in ("no_rows", "only_null", "filled"):
             assert query.sql(f"SELECT g FROM places.main.{name}").types[0].startswith("GEOMETRY"), name
-    assert rows(db, "SELECT ST_AsText(ST_GeomFromWKB(g[1])), s.h, ST_AsText(ST_GeomFromWKB(s.g)) FROM places.main.nested") == [
-        ("POINT (1 2)", 1, "POINT (1 2)")
-    ]
+    assert rows(
+        db, "SELECT ST_AsText(ST_GeomFromWKB(g[1])), s.h, ST_AsText(ST_GeomFromWKB(s.g)) FROM places.main.nested"
+    ) == [("POINT (1 2)", 1, "POINT (1 2)")]
 
 
 def test_rows_spill_into_a_private_directory_that_goes_with_the_block(db: RuntimeDB, cached: SourceFile) -> None:
@@ -184,7 +186,9 @@ with db.query() as query:
 """
 
 
-def test_what_a_killed_process_spilled_goes_with_the_next_process(db: RuntimeDB, cached: SourceFile, tmp_path: Path) -> None:
+def test_what_a_killed_process_spilled_goes_with_the_next_process(
+    db: RuntimeDB, cached: SourceFile, tmp_path: Path
+) -> None:
     subprocess.run([sys.executable, "-c", KILLED], env=environment(db), check=False, cwd=tmp_path)
     left = [path for path in (db.settings.home / "spill").rglob("*") if path.name == "rows"]
     assert len(left) == 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 import subprocess
 import sys
 
@@ -24,11 +23,12 @@ CRASHES = [
     f"SELECT json_merge_patch('{{}}', {DEEP})",
     f"SELECT json_transform('[]', {DEEP})",
     f"SELECT from_json_strict('[]', {DEEP})",
-    f"SELECT json_extract({DEEP}, '$' || repeat('[*]', 100000))",
+    f"SELECT json_extract({DEEP}, '${'[*]' * 1000}')",
+    f"SELECT ({DEEP})::JSON -> '${'.*' * 1000}'",
     f"SELECT ({DEEP})::JSON::VARIANT",
     "SELECT try_cast('1'::JSON AS VARIANT)",
     "SELECT lag(i, -9223372036854775808) OVER () FROM range(3) t(i)",
-    "SELECT lead(i, i - 9223372036854775808) OVER () FROM range(3) t(i)",
+    "SELECT lead(i, 9223372036854775807) OVER () FROM range(3) t(i)",
     "SELECT json_serialize_plan('SELECT 1')",
     f"SELECT a{'.b' * 100000} FROM (SELECT 1 a)",
     "SELECT count(*) FROM range(3) t(i) WHERE i IN (SELECT json_structure('[]')::INT)",
@@ -37,13 +37,19 @@ CRASHES = [
 
 @pytest.mark.parametrize("query", CRASHES, ids=[query[:40] for query in CRASHES])
 def test_what_would_end_the_process_is_refused_by_name(query: str) -> None:
-    with pytest.raises(QueryError, match="function|VARIANT|name in the query"):
+    with pytest.raises(QueryError, match="function|VARIANT|name in the query|wildcards"):
         tables_named(query)
 
 
 @pytest.mark.parametrize(
     "query",
-    ["SELECT write_log('x')", "SELECT sleep_ms(1)", "SELECT setseed(0.1)", "SELECT getvariable('x')", "SELECT pg_sleep(1)"],
+    [
+        "SELECT write_log('x')",
+        "SELECT sleep_ms(1)",
+        "SELECT setseed(0.1)",
+        "SELECT getvariable('x')",
+        "SELECT pg_sleep(1)",
+    ],
 )
 def test_what_reaches_beyond_the_query_is_refused(query: str) -> None:
     with pytest.raises(QueryError, match="reaches beyond"):
@@ -53,6 +59,7 @@ def test_what_reaches_beyond_the_query_is_refused(query: str) -> None:
 ORDINARY = [
     "WITH t AS (SELECT 1 AS a) SELECT a, lag(a) OVER (ORDER BY a), lead(a, 2, 0) OVER (ORDER BY a) FROM t",
     "SELECT json_extract('{}', '$.a'), json_extract_string('{}', 'a'), '{}'::JSON -> 'a' ->> '$.b'",
+    "SELECT json_extract_string(j, ['$.a', '$.b']), json_extract(j, '$.' || 'a'), lag(1, 2 + 3) OVER () FROM (SELECT '{}' AS j)",
     "SELECT json_extract(j, p) FROM (SELECT '{}' AS j, '$.a' AS p)",
     "SELECT * FROM (SELECT 1 AS a) PIVOT (sum(a) FOR a IN (1, 2))",
     "SELECT * EXCLUDE (a) FROM (SELECT 1 AS a, 2 AS b) QUALIFY row_number() OVER () = 1",
@@ -118,4 +125,3 @@ def test_a_statement_too_long_to_be_looked_through_is_an_error_within_limits() -
     words = ",".join(f"'{number:030}'" for number in range(300_000))
     with pytest.raises(QueryError, match="too long to be looked through"):
         tables_named(f"SELECT 1 WHERE '1' IN ({words})")
-

@@ -67,9 +67,7 @@ def test_a_version_that_can_not_be_read_is_found(db: RuntimeDB, inside: Inside, 
 
 
 @every_storage
-def test_a_version_of_another_size_is_found(
-    db: RuntimeDB, inside: Inside, orders: str, tmp_path: Path
-) -> None:
+def test_a_version_of_another_size_is_found(db: RuntimeDB, inside: Inside, orders: str, tmp_path: Path) -> None:
     other = tmp_path / "other.parquet"
     duckdb.sql("SELECT 1 AS id").write_parquet(str(other))
     inside.place.put(orders, other.read_bytes())
