@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 
@@ -42,10 +43,15 @@ def content(held: duckdb.DuckDBPyRelation, columns: Sequence[Column]) -> tuple[i
         columns: what they are in the version, of which the fingerprint is too.
     """
     nullable = [column.nullable for column in columns]
+    # A geometry is called so only where a column of a file has one.
+    shape = [
+        (name, re.sub(r"GEOMETRY(\('[^']*'\))?", "BLOB", str(type_)))
+        for name, type_ in zip(held.columns, held.types, strict=True)
+    ]
     first, second = _row_hashes(tuple(zip(held.columns, map(str, held.types), nullable, strict=True)))
     sums = f"count(*), sum(({first})::HUGEINT), sum(({second})::HUGEINT)"
     rows, *hashes = held.aggregate(sums).fetchall()[0]
-    described = [duckdb.__version__, [column.to_dict() for column in columns], rows, *map(str, hashes)]
+    described = [duckdb.__version__, shape, [column.to_dict() for column in columns], rows, *map(str, hashes)]
     return rows, FORM + hashlib.sha256(json.dumps(described).encode()).hexdigest()[:32]
 
 

@@ -42,7 +42,7 @@ class Sandbox:
         self._closing = threading.Lock()
         self.closed = False
         # DuckDB copies HTTP_PROXY into it, password and all, for any query to read. httpfs uses the variable itself.
-        self._duck.execute("SET http_proxy = ''")
+        self._duck.execute("SET GLOBAL http_proxy = ''")
         for connection in sorted({ref.connection for ref in tables}):
             self._duck.execute(f"ATTACH ':memory:' AS {identifier(connection)}")
         if tables:

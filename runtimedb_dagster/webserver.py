@@ -11,7 +11,8 @@ from typing import Any
 import requests
 
 from runtimedb_dagster.errors import RequestError
-from runtimedb_dagster.redaction import hider, shown
+from runtimedb_dagster.redaction import hider
+from runtimedb_dagster.redaction import shown as shown_url
 
 __all__ = ["RunState", "failure", "follow", "launch", "show_connection"]
 
@@ -110,14 +111,14 @@ def show_connection(url: str, sensor: str) -> list[str]:
     if not names:
         broken = [entry["name"] for entry in entries if "message" in (entry["locationOrLoadError"] or {})]
         hint = f"; these failed to load: {', '.join(broken)}" if broken else ""
-        raise RequestError(f"The webserver at {shown(url)} has no code location with RuntimeDB's definitions{hint}")
+        raise RequestError(f"The webserver at {shown_url(url)} has no code location with RuntimeDB's definitions{hint}")
     for name in names:
         _reload(url, name)
     shown = [entry["name"] for entry in _locations(url) if _names(entry, "sensors", sensor)]
     if not shown:
         # `dagster api grpc` says that it reloads, and serves what it loaded at its start.
         raise RequestError(
-            f"The webserver at {shown(url)} has reloaded {', '.join(names)}, but the connection does not show: its server "
+            f"The webserver at {shown_url(url)} has reloaded {', '.join(names)}, but the connection does not show: its server "
             "was started with `dagster api grpc`, which must be restarted (`dagster code-server start` reloads), or "
             "it reads another catalog"
         )
@@ -157,7 +158,7 @@ def launch(url: str, job: str, config: dict[str, Any]) -> str:
         for repository in (entry["locationOrLoadError"] or {}).get("repositories", []):
             if {MARKER_JOB, job} <= {each["name"] for each in repository["pipelines"]}:
                 return _launch(url, entry["name"], repository["name"], job, config)
-    raise RequestError(f"The webserver at {shown(url)} has no code location with RuntimeDB's definitions")
+    raise RequestError(f"The webserver at {shown_url(url)} has no code location with RuntimeDB's definitions")
 
 
 def _launch(url: str, location: str, repository: str, job: str, config: dict[str, Any]) -> str:
@@ -166,7 +167,7 @@ def _launch(url: str, location: str, repository: str, job: str, config: dict[str
     answer = _ask(url, LAUNCH, {"params": params})["launchRun"]
     if "run" not in answer:
         told = answer.get("message") or "; ".join(error["message"] for error in answer.get("errors", []))
-        raise RequestError(f"The webserver at {shown(url)} refuses the run: {told}")
+        raise RequestError(f"The webserver at {shown_url(url)} refuses the run: {told}")
     return str(answer["run"]["runId"])
 
 
@@ -195,14 +196,14 @@ def failure(url: str, run_id: str) -> str:
                     event["error"]["message"]
                 )
         if not page.get("hasMore"):
-            return f"the run {run_id} failed; its page at {shown(url)}/runs/{run_id} says why"
+            return f"the run {run_id} failed; its page at {shown_url(url)}/runs/{run_id} says why"
         cursor = page["cursor"]
 
 
 def _state(url: str, run_id: str) -> RunState:
     run = _ask(url, RUN, {"id": run_id})["runOrError"]
     if "message" in run:
-        raise RequestError(f"The webserver at {shown(url)} can't show the run {run_id}: {run['message']}")
+        raise RequestError(f"The webserver at {shown_url(url)} can't show the run {run_id}: {run['message']}")
     results = [
         json.loads(metadata["jsonString"])
         for step in run["stepStats"]
@@ -223,13 +224,15 @@ def _reload(url: str, name: str) -> None:
     answer = _ask(url, RELOAD, {"name": name})["reloadRepositoryLocation"]
     problem = answer.get("message") or (answer.get("locationOrLoadError") or {}).get("message")
     if problem:
-        raise RequestError(f"The webserver at {shown(url)} can't reload the code location '{name}': {problem.strip()}")
+        raise RequestError(
+            f"The webserver at {shown_url(url)} can't reload the code location '{name}': {problem.strip()}"
+        )
 
 
 def _locations(url: str) -> list[dict[str, Any]]:
     answer = _ask(url, LOCATIONS, {})["workspaceOrError"]
     if "message" in answer:
-        raise RequestError(f"The webserver at {shown(url)} can't show its code locations: {answer['message']}")
+        raise RequestError(f"The webserver at {shown_url(url)} can't show its code locations: {answer['message']}")
     entries: list[dict[str, Any]] = answer["locationEntries"]
     return entries
 
@@ -246,12 +249,12 @@ def _ask(url: str, query: str, variables: dict[str, Any]) -> dict[str, Any]:
         response = requests.post(endpoint, json={"query": query, "variables": variables}, timeout=TIMEOUT_SECONDS)
         answer = response.json()
     except requests.JSONDecodeError:
-        raise RequestError(f"The webserver at {shown(url)} answers, but not as a dagster-webserver does") from None
+        raise RequestError(f"The webserver at {shown_url(url)} answers, but not as a dagster-webserver does") from None
     except requests.RequestException as error:
-        raise RequestError(f"The webserver at {shown(url)} can't be reached: {type(error).__name__}") from None
+        raise RequestError(f"The webserver at {shown_url(url)} can't be reached: {type(error).__name__}") from None
     if not isinstance(answer, dict) or not isinstance(answer.get("data"), dict) or None in answer["data"].values():
-        raise RequestError(f"The webserver at {shown(url)} answers, but not as a dagster-webserver does")
+        raise RequestError(f"The webserver at {shown_url(url)} answers, but not as a dagster-webserver does")
     if answer.get("errors"):
-        raise RequestError(f"The webserver at {shown(url)} refused the query: {hide(str(answer.get('errors')))}")
+        raise RequestError(f"The webserver at {shown_url(url)} refused the query: {hide(str(answer.get('errors')))}")
     data: dict[str, Any] = answer["data"]
     return data

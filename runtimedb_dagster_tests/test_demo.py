@@ -60,7 +60,7 @@ def test_one_file_per_table_and_no_findings(demo: Path) -> None:
     with RuntimeDB(Settings(home=demo / ".runtimedb")) as db:
         assert db.verify() == []
         tables = db.tables("flights")
-    files = [path for path in (demo / ".runtimedb" / "storage").rglob("*") if path.is_file()]
+    files = [path for path in (demo / ".runtimedb" / "storage").rglob("*.parquet") if path.is_file()]
     assert len(files) == len(tables) == 7
 
 

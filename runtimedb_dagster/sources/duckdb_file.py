@@ -46,10 +46,10 @@ class DuckDBFile(AttachedDialect):
             raise duckdb.InvalidInputException(
                 f"it is an SQLite file; connect to it as sqlite://{'' if self._path.is_absolute() else '/'}{self._path}"
             )
-        key = f", ENCRYPTION_KEY {literal(self._key)}" if self._key else ""
+        own_key = [f", ENCRYPTION_KEY {literal(self._key)}"] if self._key else []
         for name in ("", f"AS {identifier(f'{self._path.stem}_file')} "):
             try:
-                duck.execute(f"ATTACH {literal(str(self._path))} {name}(TYPE duckdb, READ_ONLY{key})")
+                self._attach(duck, name, [*own_key, ""])
                 break
             except duckdb.BinderException:
                 # A name that DuckDB has itself, such as `temp`.
@@ -61,6 +61,17 @@ class DuckDBFile(AttachedDialect):
         if row is None:
             raise duckdb.InvalidInputException("DuckDB did not say by which name it has attached the file")
         return str(row[0])
+
+    def _attach(self, duck: duckdb.DuckDBPyConnection, name: str, keys: Sequence[str]) -> None:
+        """With the key or, of a file that needs none, without."""
+        for key in keys:
+            try:
+                duck.execute(f"ATTACH {literal(str(self._path))} {name}(TYPE duckdb, READ_ONLY{key})")
+            except duckdb.Error as error:
+                if not key or "is not encrypted" not in str(error):
+                    raise
+            else:
+                return
 
     def describe(self, duck: duckdb.DuckDBPyConnection, alias: str, ref: TableRef) -> Relation:
         """The table in DuckDB's words. Views of the source may name their tables without schema or database."""

@@ -25,7 +25,7 @@ def test_the_defaults_are_those_of_the_design(tmp_path: Path) -> None:
     assert settings.parallel_refresh == 4
     assert settings.effective_catalog_url == f"sqlite:///{tmp_path}/.runtimedb/catalog.db"
     assert settings.effective_storage_url == f"file://{tmp_path}/.runtimedb/storage"
-    assert settings.duckdb_config == {}
+    assert settings.duckdb_config == {"temp_directory": str(settings.home / "spill")}
 
 
 def test_arguments_win_over_variables_over_the_file_over_the_defaults(
@@ -50,7 +50,7 @@ def test_each_value_is_looked_up_on_its_own(monkeypatch: pytest.MonkeyPatch, tmp
     settings = Settings(threads=1)
     assert settings.home == tmp_path / "from-file"
     assert settings.grace_period == timedelta(seconds=6)
-    assert settings.duckdb_config == {"threads": 1}
+    assert settings.duckdb_config == {"temp_directory": str(settings.home / "spill"), "threads": 1}
 
 
 def test_an_empty_variable_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

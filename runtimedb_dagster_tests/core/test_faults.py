@@ -291,9 +291,9 @@ def test_a_storage_that_is_not_mounted_is_left_alone(db: RuntimeDB, shop: Source
     assert pending
     mounted = inside.root.rename(inside.root.with_name("elsewhere"))
     inside.root.mkdir()
-    with pytest.raises(StorageUnavailableError, match="is it mounted"):
+    with pytest.raises(StorageUnavailableError, match="Is it mounted"):
         refresh_all(db)
-    with pytest.raises(StorageUnavailableError, match="is it mounted"):
+    with pytest.raises(StorageUnavailableError, match="Is it mounted"):
         db.sweep(long_after(db.settings))
     assert list(inside.root.iterdir()) == []
     assert inside.pending() == pending, "no file passes for deleted"
@@ -311,5 +311,6 @@ def test_a_storage_whose_files_are_lost_is_filled_again_after_a_purge(
     with pytest.raises(StorageUnavailableError, match="purge"):
         refresh_all(db)
     db.purge("shop")
+    db.adopt_storage()
     assert refresh_all(db).tables_failed == 0
     assert clean(db)

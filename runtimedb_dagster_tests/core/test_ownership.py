@@ -104,8 +104,8 @@ def test_a_home_that_was_moved_and_one_restored_in_its_place_go_on(
     with RuntimeDB(Settings(home=tmp_path / "moved", **settings)) as db:
         assert db.verify() == []
     shutil.rmtree(tmp_path / "moved")
-    shutil.copytree(backup, tmp_path / "home")
-    with RuntimeDB(Settings(home=tmp_path / "home", **settings)) as db:
+    shutil.copytree(backup, tmp_path / "moved")
+    with RuntimeDB(Settings(home=tmp_path / "moved", **settings)) as db:
         assert db.verify() == []
         assert rows(db, COUNT) == [(100,)]
 

@@ -15,7 +15,7 @@ from runtimedb_dagster_tests.core.faulty import FORBIDDEN, Fault, Faulty, faulty
 from runtimedb_dagster_tests.core.s3 import Bucket
 from runtimedb_dagster_tests.core.support import SourceFile, long_after, refresh_all, refresh_one, rows
 
-LOOK = "GET list-type"  # whether the storage is empty, once per request and sweep
+LOOK = "GET"  # at the marker, once per request and sweep
 PART, COMPLETE, BEGIN = ("PUT", "partNumber"), ("POST", "uploadId"), ("POST", "uploads")
 
 

@@ -45,7 +45,7 @@ def errors_of(pg: Remote) -> dict[str, str]:
 HOSTILE = {
     "TimeZone": "'Asia/Tokyo'", "DateStyle": "'SQL, DMY'", "IntervalStyle": "'sql_standard'", "extra_float_digits": "-5",
     "bytea_output": "'escape'", "quote_all_identifiers": "on", "gin_fuzzy_search_limit": "1",
-    "standard_conforming_strings": "off", "search_path": "public, pg_catalog", "statement_timeout": "1",
+    "standard_conforming_strings": "off", "statement_timeout": "1",
     "idle_in_transaction_session_timeout": "1", "default_transaction_isolation": "'read uncommitted'",
     "default_transaction_read_only": "on", "xmlbinary": "'hex'", "array_nulls": "off", "lock_timeout": "1",
 }  # fmt: skip
@@ -75,6 +75,15 @@ def test_no_setting_of_the_database_changes_what_a_table_yields(pg: Remote) -> N
     assert errors_of(pg) == {}
     assert pg.query("everything", "*", "ORDER BY id") == kept
     assert pg.version("everything").id == before.id, "the same content under all of them"
+    pg.run(
+        "SET transaction_read_only = off",
+        "CREATE DOMAIN date AS text",
+        f"ALTER DATABASE {pg.database} SET search_path = public, pg_catalog",
+    )
+    assert errors_of(pg) == {}
+    assert pg.query("everything", "*", "ORDER BY id") == kept, (
+        "nor does a type of the user's by the name of a built-in one"
+    )
 
 
 def test_a_view_yields_what_any_client_of_the_login_gets(pg: Remote) -> None:

@@ -112,9 +112,9 @@ class S3Storage:
         statement = create_secret("storage", "s3", **self._store.secret())
         extensions.load(duck, "httpfs")
         for name in LEAKY_SETTINGS:
-            duck.execute(f"SET {name} = ''")
-        duck.execute("SET allow_persistent_secrets = false")
-        duck.execute("SET allow_unredacted_secrets = false")
+            duck.execute(f"SET GLOBAL {name} = ''")
+        duck.execute("SET GLOBAL allow_persistent_secrets = false")
+        duck.execute("SET GLOBAL allow_unredacted_secrets = false")
         try:
             duck.execute(statement)
         except duckdb.Error:
