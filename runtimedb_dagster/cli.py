@@ -59,7 +59,7 @@ def main() -> None:
         else:
             terminal.complain(_hide(str(error)))
         sys.exit(1)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - shown, without secrets, as Python would
         # Python's interrupt comes out of DuckDB as the cause of an error of no kind.
         if isinstance(error.__cause__, KeyboardInterrupt):
             _interrupted()
@@ -121,7 +121,8 @@ def connect(
         return
     if shown:
         terminal.say(
-            f"{', '.join(shown)} at {shown_url(webserver or '')} shows it; its partitions come with the sensor's next tick"
+            f"{', '.join(shown)} at {shown_url(webserver or '')} shows it; "
+            "its partitions come with the sensor's next tick"
         )
     terminal.say(f"Next: runtimedb refresh {name} --data")
 

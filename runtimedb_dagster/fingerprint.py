@@ -87,27 +87,29 @@ def _salted(text: str, kind: str) -> str:
 
 def _arguments(value: str, type_: DuckDBPyType, text: Callable[[str, str], str], depth: int = 0) -> Arguments:
     """SQL of what is hashed of `value`: different for different values of its type, NULL aside."""
-    kind = type_.id
+    kind = str(type_.id)
+    if kind in ("struct", "map", "list", "array"):
+        return _of_nested(kind, value, type_, text, depth)
     if kind in ("float", "double"):
         return [value, f"signbit({value})"]
     if kind in ("hugeint", "uhugeint", "uuid") or (kind == "decimal" and _digits(type_) > FOLDED_FROM_DIGITS):
         return [text(f"CAST({value} AS VARCHAR)", "varchar")]
-    if kind in ("varchar", "blob"):
-        return [text(value, kind)]
     if kind == "geometry":
         return [text(f"ST_AsWKB({value})", "blob")]
+    return [text(value, kind) if kind in ("varchar", "blob") else value]
+
+
+def _of_nested(kind: str, value: str, type_: DuckDBPyType, text: Callable[[str, str], str], depth: int) -> Arguments:
     if kind == "struct":
         return _of_struct(value, type_, text, depth)
     if kind == "map":
         entries = duckdb.list_type(duckdb.struct_type(dict(_parts(type_))))
         return _arguments(f"map_entries({value})", entries, text, depth)
-    if kind in ("list", "array"):
-        (_, element), *_ = _parts(type_)
-        item = f"item{depth}"
-        hashed = f"hash({', '.join([f'{item} IS NULL', *_arguments(item, element, text, depth + 1)])})"
-        # The text of a list of numbers says how many there are, and in which order.
-        return [text(f"CAST(list_transform({value}, lambda {item}: {hashed}) AS VARCHAR)", "varchar")]
-    return [value]
+    (_, element), *_ = _parts(type_)
+    item = f"item{depth}"
+    hashed = f"hash({', '.join([f'{item} IS NULL', *_arguments(item, element, text, depth + 1)])})"
+    # The text of a list of numbers says how many there are, and in which order.
+    return [text(f"CAST(list_transform({value}, lambda {item}: {hashed}) AS VARCHAR)", "varchar")]
 
 
 def _of_struct(value: str, type_: DuckDBPyType, text: Callable[[str, str], str], depth: int) -> Arguments:

@@ -1,8 +1,8 @@
 """Whose a storage is: a marker in it names the one catalog that writes, sweeps and verifies it.
 
 Two catalogs over one storage delete what the other one serves: a home that was copied for a test, a backup that was
-restored beside the original, a process that still uses the catalog before it was moved. And a storage without the marker
-that it had is not the storage: its volume is not mounted.
+restored beside the original, a process that still uses the catalog before it was moved. And a storage without the
+marker that it had is not the storage: its volume is not mounted.
 """
 
 from __future__ import annotations
@@ -55,17 +55,17 @@ class Owner:
                 # It was moved, or restored: what else was at one of its places is a copy from now on.
                 self._write(identity, utc_now())
             return
+        since = f"(since {found.get('since')})"
         if found.get("catalog") == identity.catalog_id:
             raise ForeignStorageError(
-                f"The storage {self._url} belongs to the catalog that this one is a copy of (since {found.get('since')}); "
-                "nothing was touched. A copy for a test needs a storage of its own (RUNTIMEDB_STORAGE_URL). If the "
-                "original is gone or was moved here, and nothing uses it any more, take the storage over: "
-                "`runtimedb adopt`"
+                f"The storage {self._url} belongs to the catalog that this one is a copy of {since}; nothing was touched. "
+                "A copy for a test needs a storage of its own (RUNTIMEDB_STORAGE_URL). If the original is gone or was "
+                "moved here, and nothing uses it any more, take the storage over: `runtimedb adopt`"
             )
         raise ForeignStorageError(
-            f"The storage {self._url} belongs to another catalog (since {found.get('since')}); nothing was touched. Check "
-            "RUNTIMEDB_CATALOG_URL and RUNTIMEDB_STORAGE_URL. If the other catalog is gone, and nothing uses it any more, "
-            "take the storage over: `runtimedb adopt`"
+            f"The storage {self._url} belongs to another catalog {since}; nothing was touched. Check "
+            "RUNTIMEDB_CATALOG_URL and RUNTIMEDB_STORAGE_URL. If the other catalog is gone, and nothing uses it any "
+            "more, take the storage over: `runtimedb adopt`"
         )
 
     def require_of(self, identity: Identity) -> None:
@@ -79,8 +79,8 @@ class Owner:
         found = _parsed(marker) if marker is not None else None
         if identity.marked and (found or {}).get("catalog") != identity.catalog_id:
             raise ForeignStorageError(
-                f"The storage {self._url} is not that of the catalog to be moved, so its versions would not be found here; "
-                "nothing was moved. Set RUNTIMEDB_STORAGE_URL to its storage, or copy the files with the marker first"
+                f"The storage {self._url} is not that of the catalog to be moved, so its versions would not be found "
+                "here; nothing was moved. Set RUNTIMEDB_STORAGE_URL to its storage, or copy the files with the marker"
             )
 
     def adopt(self) -> None:
@@ -98,9 +98,9 @@ class Owner:
         there = any(self._storage.exists(table.version.path) for table in tables if table.version)
         if identity.marked or (tables and not there):
             raise StorageUnavailableError(
-                f"The storage {self._url} is not the one that it was: it has lost its marker, or is empty, though tables "
-                "have versions in it. Is it mounted, and the right one? If its files are lost, `runtimedb purge` each "
-                "connection and take it over: `runtimedb adopt`"
+                f"The storage {self._url} is not the one that it was: it has lost its marker, or is empty, though "
+                "tables have versions in it. Is it mounted, and the right one? If its files are lost, `runtimedb purge` "
+                "each connection and take it over: `runtimedb adopt`"
             )
         self._write(identity, utc_now())
 

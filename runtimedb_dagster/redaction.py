@@ -26,7 +26,7 @@ def shown(url: str) -> str:
 
 
 def hides(url: str) -> list[str]:
-    """What may be a secret in a URL: all before the last `@` but the user's name, all behind `?`, a port that is none."""
+    """What may be a secret in a URL: before the last `@` all but a user's name, all behind `?`, a port that is none."""
     rest = url.partition("://")[2] or url.partition(":")[2]
     login, at, server = rest.rpartition("@")
     found = re.split(r"[:@/?#&\s]", login)[1:] if at else []

@@ -27,9 +27,9 @@ BATCH_ROWS = 122_880
 class Result:
     """The rows of one SELECT.
 
-    Rows are fetched one after the other (`fetchone`, `fetchmany`, `fetchall`, iteration), by any threads. Whatever else it
-    is asked for (`arrow`, `pl`, `df`, `reader`) is the whole of it, each time. It is read within its query block; what
-    was handed over as a value stays.
+    Rows are fetched one after the other (`fetchone`, `fetchmany`, `fetchall`, iteration), by any threads. Whatever else
+    it is asked for (`arrow`, `pl`, `df`, `reader`) is the whole of it, for which the SELECT is run once more. It is
+    read within its query block; what was handed over as a value stays.
     """
 
     def __init__(
@@ -108,7 +108,7 @@ class Result:
             return self._again().df()
 
     def reader(self, batch_rows: int = BATCH_ROWS) -> pa.RecordBatchReader:
-        """All rows in batches, for what does not fit into memory; read within the block, each batch raises as `fetchone`."""
+        """All rows in batches, for what exceeds memory; read within the block, each batch raises as `fetchone`."""
         with self._guard():
             source = self._again().to_arrow_reader(batch_rows)
         return pa.RecordBatchReader.from_batches(source.schema, self._batches(source))

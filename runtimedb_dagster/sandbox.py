@@ -22,8 +22,8 @@ Parameters = Sequence[Any] | Mapping[str, Any] | None
 class Sandbox:
     """A DuckDB that can read some files, by their tables' names, and do nothing else.
 
-    `allowed_paths` can't be widened once the configuration is locked, so each set of tables has its own. It is closed by
-    whoever made it, or when nobody holds it any more.
+    `allowed_paths` can't be widened once the configuration is locked, so each set of tables has its own. It is closed
+    by whoever made it, or when nobody holds it any more.
     """
 
     def __init__(

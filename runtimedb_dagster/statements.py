@@ -1,8 +1,8 @@
 """Whether a statement is one SELECT that does no harm, and which tables it names.
 
-DuckDB's parser writes a statement down as JSON, which is searched as a text: to make Python's objects of it takes hundreds
-of times the size of the statement. Quotation marks within its strings are escaped, so no name or literal can pass for a
-node.
+DuckDB's parser writes a statement down as JSON, which is searched as a text: to make Python's objects of it takes
+hundreds of times the size of the statement. Quotation marks within its strings are escaped, so no name or literal can
+pass for a node.
 """
 
 from __future__ import annotations
@@ -107,7 +107,8 @@ def _require_one_select(query: str) -> None:
             raise QueryError(f"The query can't be parsed: {error}") from error
     if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
         raise QueryError(
-            f"A query is exactly one SELECT, not {len(statements)} statements or another kind (PIVOT without IN (…) is two)"
+            f"A query is exactly one SELECT, not {len(statements)} statements or another kind "
+            "(a PIVOT without IN (…) is two)"
         )
 
 

@@ -106,8 +106,8 @@ def moved(tx: Connection) -> CatalogMovedError:
     """What whoever still uses a catalog that was moved is told."""
     to = tx.execute(select(identity.c.moved_to)).scalar()
     return CatalogMovedError(
-        f"This catalog was moved to {to or 'another database'} by `runtimedb migrate --from`; set RUNTIMEDB_CATALOG_URL "
-        "(or the setting catalog_url) to the new one and restart this process"
+        f"This catalog was moved to {to or 'another database'} by `runtimedb migrate --from`; set "
+        "RUNTIMEDB_CATALOG_URL (or the setting catalog_url) to the new one and restart this process"
     )
 
 

@@ -22,8 +22,8 @@ class Identity:
 
     Attributes:
         catalog_id: of its rows, which a copy has too.
-        places: of its database; a copy has none of them. One of them is enough: a file that was moved has its inode, one
-            that was restored its path.
+        places: of its database; a copy has none of them. One of them is enough: a file that was moved has its inode,
+            one that was restored its path.
         marked: whether its storage was marked as its own.
     """
 

@@ -41,8 +41,8 @@ __all__ = [
     "versions",
 ]
 
-# How far apart the clocks of machines are taken to be at most. What was to last until later than that, by the time it was
-# meant to last, was written under a wrong clock, and is over.
+# How far apart the clocks of machines are taken to be at most. What was begun later than that from now, going by how
+# long it was meant to last, was written under a wrong clock, and is over.
 FARTHEST = timedelta(hours=6)
 EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 MICROSECOND = timedelta(microseconds=1)

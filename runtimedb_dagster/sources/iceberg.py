@@ -288,7 +288,8 @@ REFUSED = """
 
 # Statuses are written as `HTTP 503` and as `ServiceUnavailable_503`.
 PASSING = re.compile(
-    r"schema changed while|Could not connect|Could not resolve hostname|[Tt]imeout|timed out|(HTTP |\b[A-Z]\w+_)(429|5\d\d)\b"
+    r"schema changed while|Could not connect|"
+    r"Could not resolve hostname|[Tt]imeout|timed out|(HTTP |\b[A-Z]\w+_)(429|5\d\d)\b"
 )
 
 ADVICE = {

@@ -265,7 +265,7 @@ class MySQL(AttachedDialect):
         where: str | None,
         error: str,
     ) -> str | None:
-        """What the server says when it fails while rows come, which DuckDB's client loses: asked for one row instead."""
+        """What the server says when it fails while rows come, which DuckDB's client loses: one row is asked for."""
         if _told(error) or "Failed to fetch result row" not in error:
             return None
         columns = ", ".join(quoted(each.source_name) for each in projection)

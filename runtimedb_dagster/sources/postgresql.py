@@ -189,7 +189,7 @@ class PostgreSQL(AttachedDialect):
         """What a secret can't carry, in libpq's key=value form."""
         start = self._session.at_start() if self._with_options else {}
         if self._options.target_session_attrs:
-            # A session that is read-only would never be taken for one that may write; its transactions are all the same.
+            # A read-only session would never be taken for one that may write; its transactions are read-only anyway.
             start.pop("default_transaction_read_only", None)
         parameters = {
             "connect_timeout": str(self._options.connect_timeout),

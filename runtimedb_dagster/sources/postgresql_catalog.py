@@ -30,8 +30,7 @@ TWINS = """
     WHERE c.relkind IN ('r', 'v', 'm', 'f', 'p') GROUP BY 1, 2 HAVING pg_catalog.count(*) > 1
 """
 
-# Why a table can't be locked, or read: no row if it is gone. A view locks what is beneath it by the rights of its owner,
-# or by the reader's if it says so.
+# Why a table can't be locked, or read: no row if it is gone. A view locks what is beneath it by its owner's rights.
 READABLE = """
     SELECT c.relkind AS kind, pg_catalog.has_schema_privilege(n.oid, 'USAGE') AS usage,
         pg_catalog.has_table_privilege(c.oid, 'SELECT') AS whole,
@@ -149,7 +148,8 @@ LISTED = """
         pg_catalog.obj_description(relation.oid, 'pg_class') AS comment,
         CASE WHEN relation.reltuples >= 0 AND relation.relkind <> 'v' THEN relation.reltuples::bigint END AS rows,
         coalesce(listed.columns, '[]')::text AS columns,
-        (SELECT pg_catalog.json_agg(a.attname ORDER BY pg_catalog.array_position(k.conkey, a.attnum))::text FROM pg_catalog.pg_constraint k
+        (SELECT pg_catalog.json_agg(a.attname ORDER BY pg_catalog.array_position(k.conkey, a.attnum))::text
+            FROM pg_catalog.pg_constraint k
             JOIN pg_catalog.pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = ANY(k.conkey)
             WHERE k.conrelid = relation.oid AND k.contype = 'p') AS primary_key
     FROM relation LEFT JOIN listed ON listed.attrelid = relation.oid

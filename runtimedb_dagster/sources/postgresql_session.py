@@ -1,4 +1,4 @@
-"""The session in which PostgreSQL is read: what must be set for a read to be exact, and what a view must have of its own.
+"""The session in which PostgreSQL is read: what must be set for a read to be exact, and what a view must have as it is.
 
 Settings change which rows and which values a SELECT yields. Those that would lose something are set for every
 transaction. Those that only change the form of a value are set for tables, whose values have one form then; a view
@@ -157,7 +157,7 @@ def require_settable(own: Mapping[str, str]) -> Mapping[str, str]:
             or name.lower().startswith(("default_transaction", "transaction_"))
         ):
             raise ConfigurationError(
-                f"The option session is wrong: {name} is RuntimeDB's to set, by an option or the login that it connects as"
+                f"The option session is wrong: {name} is RuntimeDB's to set, by an option or the login"
             )
     return own
 

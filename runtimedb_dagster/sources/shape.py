@@ -19,8 +19,8 @@ __all__ = ["Shape"]
 class Shape:
     """The patterns of a connection's options.
 
-    See `patterns` for how names are compared. A pattern of tables is held against `schema.table` and against the table's name alone; one of columns
-    against `schema.table.column`, `table.column` and the column's name alone.
+    See `patterns` for how names are compared. A pattern of tables is held against `schema.table` and against the
+    table's name alone; one of columns against `schema.table.column`, `table.column` and the column's name alone.
     """
 
     include: Sequence[str] = ()

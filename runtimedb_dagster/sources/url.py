@@ -62,14 +62,14 @@ class SourceUrl:
         if scheme in FILE_SCHEMES:
             if found[2] and not found[3].startswith("/"):
                 raise ConfigurationError("The source URL names no file; write it like duckdb:///path")
-            path, options = _file(found[3])
-            return cls(scheme, path, None, None, None, _without_secrets(options))
+            path, behind = _file(found[3])
+            return cls(scheme, path, None, None, None, _without_secrets(behind))
         rest, _, query = found[3].partition("?")
         netloc, _, database = rest.partition("/") if found[2] else ("", "", rest)
         options = _without_secrets(query)
         userinfo, separator, listed = netloc.rpartition("@")
         if ":" in userinfo:
-            raise ConfigurationError(HOLDS_A_SECRET)
+            raise ConfigurationError(REFUSED)
         elsewhere, port_given = options.pop("host", ""), options.pop("port", "")
         hosts = _hosts(listed or f"{quote(elsewhere, safe='[],:')}{':' if port_given else ''}{port_given}")
         host, port = hosts[0] if hosts else (None, None)
@@ -85,7 +85,7 @@ class SourceUrl:
         return f"{self.scheme}://{user}{hosts}/{quote(self.path)}"
 
 
-HOLDS_A_SECRET = (
+REFUSED = (
     "The source URL holds a secret, which would be stored and shown; put the password into an "
     "environment variable and name that with --password-env (password_env=)"
 )
@@ -102,7 +102,7 @@ def _is_text(url: str) -> bool:
 def _without_secrets(query: str) -> dict[str, str]:
     options = dict(parse_qsl(query, keep_blank_values=True))
     if any(word in name.lower() for name in options for word in SECRET_WORDS):
-        raise ConfigurationError(HOLDS_A_SECRET)
+        raise ConfigurationError(REFUSED)
     return options
 
 

@@ -152,7 +152,7 @@ def _addresses(host: str, port: int) -> set[object]:
 
 def _shut_down(descriptor: int, addresses: set[object]) -> bool:
     with contextlib.suppress(OSError):
-        if not os.readlink(f"/proc/self/fd/{descriptor}").startswith("socket:"):
+        if not os.readlink(f"/proc/self/fd/{descriptor}").startswith("socket:"):  # noqa: PTH115 - it names no file
             return False
         with socket.socket(fileno=os.dup(descriptor)) as found:
             peer = found.getpeername()

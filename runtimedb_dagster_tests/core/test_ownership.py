@@ -130,7 +130,7 @@ def test_a_catalog_is_not_moved_away_from_its_storage(
     original: RuntimeDB, make_db: Callable[..., RuntimeDB], tmp_path: Path
 ) -> None:
     new = make_db(home=tmp_path / "new")
-    with pytest.raises(ForeignStorageError, match="is not that of the catalog to be moved.*nothing was moved"):
+    with pytest.raises(ForeignStorageError, match=r"is not that of the catalog to be moved.*nothing was moved"):
         new.copy_catalog(original.settings.effective_catalog_url)
     assert original.verify() == []
 
@@ -213,7 +213,7 @@ def moved(original: RuntimeDB, make_db: Callable[..., RuntimeDB], apart: str, tm
 def test_who_still_uses_a_moved_catalog_changes_nothing_and_is_told_where_it_went(
     original: RuntimeDB, moved: RuntimeDB, tmp_path: Path
 ) -> None:
-    attempts = [
+    attempts: list[Callable[[], object]] = [
         lambda: refresh_all(original),
         original.sweep,
         original.verify,
@@ -277,7 +277,7 @@ def test_a_catalog_that_is_not_there_is_not_made_by_a_typo(
     if there:
         typo.parent.mkdir()
         typo.touch()
-    with pytest.raises(ConfigurationError, match="There is no catalog at .*nothing was copied"):
+    with pytest.raises(ConfigurationError, match=r"There is no catalog at .*nothing was copied"):
         make_db().copy_catalog(f"sqlite:///{typo}")
     assert typo.exists() == there
     assert not there or typo.stat().st_size == 0

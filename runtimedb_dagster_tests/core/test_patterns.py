@@ -1,4 +1,4 @@
-"""Patterns of names: `*` stands for anything, nothing else has a meaning, and names are compared as people read them."""
+"""Patterns of names: `*` stands for anything, nothing else has a meaning; names are compared as people read them."""
 
 from __future__ import annotations
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -156,7 +155,8 @@ def test_geometries_are_called_so_with_or_without_rows(db: RuntimeDB, make_sourc
         "CREATE TABLE no_rows (id INT, g GEOMETRY)",
         "CREATE TABLE only_null AS SELECT 1 AS id, NULL::GEOMETRY AS g",
         "CREATE TABLE filled AS SELECT 1 AS id, 'POINT(1 2)'::GEOMETRY AS g",
-        "CREATE TABLE nested AS SELECT ['POINT(1 2)'::GEOMETRY] AS g, {'h': 1::HUGEINT, 'g': 'POINT(1 2)'::GEOMETRY} AS s",
+        "CREATE TABLE nested AS SELECT ['POINT(1 2)'::GEOMETRY] AS g, "
+        "{'h': 1::HUGEINT, 'g': 'POINT(1 2)'::GEOMETRY} AS s",
     )
     db.connect("places", source.url)
     assert refresh_all(db, "places").errors == []
@@ -195,4 +195,6 @@ def test_what_a_killed_process_spilled_goes_with_the_next_process(
     program = "from runtimedb_dagster import RuntimeDB, Settings\nwith RuntimeDB(Settings()).query(): pass"
     subprocess.run([sys.executable, "-c", program], env=environment(db), check=True, cwd=tmp_path)
     assert not left[0].exists()
-    assert sorted(os.listdir(tmp_path)) == ["home", "shop.duckdb"], "and nothing is in the working directory"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["home", "shop.duckdb"], (
+        "and nothing is in the working directory"
+    )

@@ -37,7 +37,7 @@ CRASHES = [
 
 @pytest.mark.parametrize("query", CRASHES, ids=[query[:40] for query in CRASHES])
 def test_what_would_end_the_process_is_refused_by_name(query: str) -> None:
-    with pytest.raises(QueryError, match="function|VARIANT|name in the query|wildcards"):
+    with pytest.raises(QueryError, match=r"function|VARIANT|name in the query|wildcards"):
         tables_named(query)
 
 
@@ -59,7 +59,8 @@ def test_what_reaches_beyond_the_query_is_refused(query: str) -> None:
 ORDINARY = [
     "WITH t AS (SELECT 1 AS a) SELECT a, lag(a) OVER (ORDER BY a), lead(a, 2, 0) OVER (ORDER BY a) FROM t",
     "SELECT json_extract('{}', '$.a'), json_extract_string('{}', 'a'), '{}'::JSON -> 'a' ->> '$.b'",
-    "SELECT json_extract_string(j, ['$.a', '$.b']), json_extract(j, '$.' || 'a'), lag(1, 2 + 3) OVER () FROM (SELECT '{}' AS j)",
+    "SELECT json_extract_string(j, ['$.a', '$.b']), json_extract(j, '$.' || 'a') FROM (SELECT '{}' AS j)",
+    "SELECT lag(1, 2 + 3) OVER ()",
     "SELECT json_extract(j, p) FROM (SELECT '{}' AS j, '$.a' AS p)",
     "SELECT * FROM (SELECT 1 AS a) PIVOT (sum(a) FOR a IN (1, 2))",
     "SELECT * EXCLUDE (a) FROM (SELECT 1 AS a, 2 AS b) QUALIFY row_number() OVER () = 1",
@@ -104,7 +105,7 @@ def test_no_name_and_no_literal_passes_for_a_node(text: str) -> None:
 def test_nothing_hides_among_numbers(between: str) -> None:
     numbers = ",".join(["1"] * 100_000)
     for hidden in ("json_structure('1')", "(SELECT 1 FROM read_csv('/etc/passwd'))"):
-        with pytest.raises(QueryError, match="json_structure|read_csv"):
+        with pytest.raises(QueryError, match=r"json_structure|read_csv"):
             tables_named(f"SELECT 1 WHERE 1 IN ({numbers},{between}{hidden},{numbers})")
     assert tables_named(f"SELECT 1 FROM a.b.c WHERE 1 IN ({numbers},{between}2)") == {("a", "b", "c")}
 

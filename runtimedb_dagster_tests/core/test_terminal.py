@@ -88,7 +88,8 @@ def test_a_terminal_obeys_nothing_of_a_source(db: RuntimeDB, shop: SourceFile) -
     shop.run(f'CREATE TABLE "{name}" AS SELECT \'{ESCAPE}\' AS v, 1 AS "c{ESCAPE}"')
     db.discover("shop")
     commands = [
-        ("tables",), ("tables", "--json"), ("refresh", "shop", "--data"), ("query", f'SELECT * FROM shop.main."{name}"'),
+        ("tables",), ("tables", "--json"), ("refresh", "shop", "--data"),
+        ("query", f'SELECT * FROM shop.main."{name}"'),
         ("query", "--json", f'SELECT * FROM shop.main."{name}"'), ("verify",), ("connections",),
         ("query", f'SELECT "{name}" FROM shop.main.orders'),
     ]  # fmt: skip

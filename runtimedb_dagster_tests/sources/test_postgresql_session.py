@@ -43,7 +43,8 @@ def errors_of(pg: Remote) -> dict[str, str]:
 # Settings
 
 HOSTILE = {
-    "TimeZone": "'Asia/Tokyo'", "DateStyle": "'SQL, DMY'", "IntervalStyle": "'sql_standard'", "extra_float_digits": "-5",
+    "TimeZone": "'Asia/Tokyo'", "DateStyle": "'SQL, DMY'", "IntervalStyle": "'sql_standard'",
+    "extra_float_digits": "-5",
     "bytea_output": "'escape'", "quote_all_identifiers": "on", "gin_fuzzy_search_limit": "1",
     "standard_conforming_strings": "off", "statement_timeout": "1",
     "idle_in_transaction_session_timeout": "1", "default_transaction_isolation": "'read uncommitted'",
@@ -231,8 +232,10 @@ def test_not_null_of_a_foreign_table_is_its_writers_word_only(pg: Remote) -> Non
     pg.run(
         "CREATE TABLE near (i int, j int)", "INSERT INTO near VALUES (1, NULL)",
         "CREATE EXTENSION postgres_fdw",
-        f"CREATE SERVER self FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host '127.0.0.1', port '{pg.server.port}', dbname '{pg.database}')",
-        f"CREATE USER MAPPING FOR owner SERVER self OPTIONS (user 'owner', password '{PASSWORD.replace(chr(39), chr(39) * 2)}')",
+        "CREATE SERVER self FOREIGN DATA WRAPPER postgres_fdw "
+        f"OPTIONS (host '127.0.0.1', port '{pg.server.port}', dbname '{pg.database}')",
+        "CREATE USER MAPPING FOR owner SERVER self "
+        f"OPTIONS (user 'owner', password '{PASSWORD.replace(chr(39), chr(39) * 2)}')",
         "CREATE FOREIGN TABLE far (i int NOT NULL, j int NOT NULL) SERVER self OPTIONS (table_name 'near')",
     )  # fmt: skip
     pg.connect()
@@ -341,8 +344,10 @@ def test_a_pooler_that_refuses_or_drops_the_options_of_a_session_changes_nothing
 ) -> None:
     monkeypatch.setattr("runtimedb_dagster.sources.postgresql.PARALLEL_FROM_PAGES", 0)
     pg.run(
-        "CREATE TABLE t AS SELECT i, '2024-03-31 20:00+00'::timestamptz AS at, 0.1::float8 + 0.2::float8 AS f FROM generate_series(1, 100) i",
-        "CREATE VIEW mine AS SELECT current_setting('app.tenant') AS tenant, current_setting('transaction_isolation') AS isolation",
+        "CREATE TABLE t AS SELECT i, '2024-03-31 20:00+00'::timestamptz AS at, 0.1::float8 + 0.2::float8 AS f "
+        "FROM generate_series(1, 100) i",
+        "CREATE VIEW mine AS SELECT current_setting('app.tenant') AS tenant, "
+        "current_setting('transaction_isolation') AS isolation",
         f"ALTER DATABASE {pg.database} SET extra_float_digits = -5",
     )
     with pooler(pg.server, *settings) as port:
@@ -365,7 +370,8 @@ def test_a_pooler_that_refuses_or_drops_the_options_of_a_session_changes_nothing
         "FATAL:  server login has been failing, try again later (server_login_retry)",
         "FATAL:  MaxClientsInSessionMode: max clients reached - in Session mode max clients are limited to pool_size",
         'FATAL:  too many connections for role "app"', "FATAL:  sorry, too many clients already",
-        "could not receive data from server: Connection reset by peer", "connection to server failed: Network is unreachable",
+        "could not receive data from server: Connection reset by peer",
+        "connection to server failed: Network is unreachable",
         "ERROR:  deadlock detected", "ERROR:  could not serialize access due to concurrent update",
         "FATAL:  the database system is in recovery mode", "FATAL:  das Datenbanksystem startet",
         "FATAL:  die verbleibenden Verbindungen sind für Superuser auf Nicht-Replikationsverbindungen reserviert",
@@ -395,11 +401,11 @@ def test_a_json_that_is_none_to_others_is_named_without_its_value_and_kept_as_te
         r"""INSERT INTO t VALUES (1, '{"text": "cut \ud83d"}', ROW('{"text": "cut \ud83d"}'))""",
     )  # fmt: skip
     pg.connect()
-    with pytest.raises(TypeContractError, match='column "body" .json.: .*set the option jsons=text') as caught:
+    with pytest.raises(TypeContractError, match=r'column "body" .json.: .*set the option jsons=text') as caught:
         pg.refresh("t")
     assert "cut" not in str(caught.value)
     pg.db.configure("pg", {"exclude_columns": "body"})
-    with pytest.raises(TypeContractError, match='column "n" .note.: .*set the option jsons=text'):
+    with pytest.raises(TypeContractError, match=r'column "n" .note.: .*set the option jsons=text'):
         pg.refresh("t")
     pg.db.configure("pg", {"jsons": "text", "exclude_columns": "n"})
     pg.refresh("t")
