@@ -58,9 +58,9 @@ class Owner:
         since = f"(since {found.get('since')})"
         if found.get("catalog") == identity.catalog_id:
             raise ForeignStorageError(
-                f"The storage {self._url} belongs to the catalog that this one is a copy of {since}; nothing was touched. "
-                "A copy for a test needs a storage of its own (RUNTIMEDB_STORAGE_URL). If the original is gone or was "
-                "moved here, and nothing uses it any more, take the storage over: `runtimedb adopt`"
+                f"The storage {self._url} belongs to the catalog that this one is a copy of {since}; nothing was "
+                "touched. A copy for a test needs a storage of its own (RUNTIMEDB_STORAGE_URL). If the original is gone "
+                "or was moved here, and nothing uses it any more, take the storage over: `runtimedb adopt`"
             )
         raise ForeignStorageError(
             f"The storage {self._url} belongs to another catalog {since}; nothing was touched. Check "
@@ -99,8 +99,8 @@ class Owner:
         if identity.marked or (tables and not there):
             raise StorageUnavailableError(
                 f"The storage {self._url} is not the one that it was: it has lost its marker, or is empty, though "
-                "tables have versions in it. Is it mounted, and the right one? If its files are lost, `runtimedb purge` "
-                "each connection and take it over: `runtimedb adopt`"
+                "tables have versions in it. Is it mounted, and the right one? If its files are lost, `runtimedb "
+                "purge` each connection and take it over: `runtimedb adopt`"
             )
         self._write(identity, utc_now())
 

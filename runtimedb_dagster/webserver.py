@@ -119,8 +119,8 @@ def show_connection(url: str, sensor: str) -> list[str]:
         # `dagster api grpc` says that it reloads, and serves what it loaded at its start.
         raise RequestError(
             f"The webserver at {shown_url(url)} has reloaded {', '.join(names)}, but the connection does not show: its "
-            "server was started with `dagster api grpc`, which must be restarted (`dagster code-server start` reloads), "
-            "or it reads another catalog"
+            "server was started with `dagster api grpc`, which must be restarted (`dagster code-server start` reloads"
+            "), or it reads another catalog"
         )
     return shown
 

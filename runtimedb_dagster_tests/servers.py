@@ -166,8 +166,8 @@ def _postgres(directory: Path, run_as: str | None) -> Server:
 
 
 @contextmanager
-def mariadb() -> Iterator[Server]:
-    """The MariaDB that is installed on the machine, over a data directory of its own."""
+def mariadb(*settings: str) -> Iterator[Server]:
+    """The MariaDB that is installed on the machine, over a data directory of its own, with settings of its own."""
     run_as = "mysql" if os.geteuid() == 0 and _user_exists("mysql") else None
     with _directory(run_as) as directory:
         data, port = directory / "data", _free_port()
@@ -193,7 +193,7 @@ def mariadb() -> Iterator[Server]:
             _command("mariadbd"), "--no-defaults", f"--datadir={data}", f"--port={port}", "--bind-address=127.0.0.1",
             f"--socket={directory / 'mysqld.sock'}", "--skip-name-resolve", "--innodb-flush-log-at-trx-commit=0",
             "--character-set-server=utf8mb4", f"--pid-file={directory / 'pid'}", "--max-connections=200",
-            "--innodb-buffer-pool-size=256M",
+            "--innodb-buffer-pool-size=256M", *settings,
         ]  # fmt: skip
         server = Server("mysql", "owner", port, directory, directory / "mysqld.sock", command, run_as)
         server.command = [*command, f"--init-file={setup}"]

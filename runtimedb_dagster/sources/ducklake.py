@@ -15,11 +15,13 @@ import duckdb
 from pydantic import Field
 
 from runtimedb_dagster.duck import first_line
-from runtimedb_dagster.sources.dialect import AttachedDialect
+from runtimedb_dagster.errors import TypeContractError
+from runtimedb_dagster.model import TableRef
+from runtimedb_dagster.sources.dialect import AttachedDialect, Relation
 from runtimedb_dagster.sources.s3 import S3Options, create_s3_secret, s3_key
 from runtimedb_dagster.sources.secrets import hider
 from runtimedb_dagster.sources.url import SourceUrl
-from runtimedb_dagster.sql import literal
+from runtimedb_dagster.sql import identifier, literal, qualified
 
 __all__ = ["DuckLake", "DuckLakeOptions"]
 
@@ -100,6 +102,36 @@ class DuckLake(AttachedDialect):
             f"CREATE TEMPORARY SECRET lake (TYPE ducklake, METADATA_PATH {literal(path)}, {database})",
         ]
 
+    def describe(self, duck: duckdb.DuckDBPyConnection, alias: str, ref: TableRef) -> Relation:
+        """The table in DuckDB's words, unless rows that its catalog holds itself would come back as others."""
+        relation = super().describe(duck, alias, ref)
+        nested = any("STRUCT" in column.type or "JSON[]" in column.type for column in relation.columns)
+        if nested and self._url.scheme in (SQLITE, POSTGRESQL):
+            self._require_whole_structs(duck, ref)
+        return relation
+
+    def _require_whole_structs(self, duck: duckdb.DuckDBPyConnection, ref: TableRef) -> None:
+        """Small inserts are kept in the catalog as text, of which DuckDB does not take every struct back.
+
+        Raises:
+            TypeContractError: a column holds one.
+        """
+        own_schema = self._options.metadata_schema
+        place = qualified(METADATA, own_schema) if own_schema else identifier(METADATA)
+        names = (literal(ref.schema_name), literal(ref.table_name))
+        found = duck.execute(INLINED.format(place=place, schema=names[0], table=names[1])).fetchall()
+        for inlined, columns in found:
+            rows = f"{place}.{identifier(inlined)} WHERE end_snapshot IS NULL"
+            for column, type_ in columns.items():
+                name = identifier(column)
+                lost = f"(contains({name}::VARCHAR, 'CAST(') OR regexp_matches({name}::VARCHAR, {literal(ESCAPED)}))"
+                if duck.execute(f"SELECT 1 FROM {rows} AND {lost} LIMIT 1").fetchone():
+                    raise TypeContractError(
+                        f"column {name} ({type_}) holds, in rows that the lake's catalog keeps itself, values that "
+                        "DuckDB does not take back as they were; have the lake write files, with "
+                        "`CALL lake.set_option('data_inlining_row_limit', 0)`, and insert these rows again"
+                    )
+
     def is_passing(self, error: str) -> bool:
         """A catalog that somebody writes, or whose server is away."""
         return any(sign in error for sign in PASSING)
@@ -123,6 +155,19 @@ def _plain(error: str) -> str:
     """DuckDB's message without what DuckLake puts before that of the catalog."""
     return re.sub(r'^Failed to attach DuckLake MetaData ".*?" at path \+ ".*?"', "", first_line(error))
 
+
+METADATA = f"__ducklake_metadata_{ALIAS}"
+
+# Quotation marks and backslashes within a value, and values that are written as casts.
+ESCAPED = r"\\|[^ ]''|''[^,}]"
+INLINED = """
+    SELECT i.table_name, map_from_entries(list((c.column_name, c.column_type)))
+    FROM {place}.ducklake_inlined_data_tables i
+    JOIN {place}.ducklake_table t USING (table_id) JOIN {place}.ducklake_schema s USING (schema_id)
+    JOIN {place}.ducklake_column c USING (table_id)
+    WHERE t.end_snapshot IS NULL AND s.end_snapshot IS NULL AND c.end_snapshot IS NULL AND c.parent_column IS NULL
+        AND c.column_type = 'struct' AND s.schema_name = {schema} AND t.table_name = {table} GROUP BY ALL
+"""
 
 PASSING = (
     "Could not set lock", "already attached", "database is locked", "Connection refused", "timeout expired",

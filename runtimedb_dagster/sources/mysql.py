@@ -271,7 +271,7 @@ class MySQL(AttachedDialect):
         columns = ", ".join(quoted(each.source_name) for each in projection)
         whole = self._statement(ref, projection, where, is_view=relation.state)
         head, _, select = whole.partition("SELECT ")
-        again = f"{head}SELECT BIT_XOR(CRC32(CONCAT_WS('', {columns}))) AS one FROM (SELECT {select}) AS failing"
+        again = f"{head}SELECT BIT_XOR(CRC32(CONCAT_WS('|', {columns}))) AS one FROM (SELECT {select}) AS failing"
         try:
             duck.execute(f"FROM {_query(alias, again, stream=False)}").fetchall()
         except duckdb.Error as said:

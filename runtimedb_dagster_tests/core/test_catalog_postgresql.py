@@ -18,7 +18,12 @@ from runtimedb_dagster.catalog import Catalog, schema
 from runtimedb_dagster.catalog import database as catalog_database
 from runtimedb_dagster.catalog.database import next_sequence, transition
 from runtimedb_dagster.catalog.migrations import ADVISORY_LOCK
-from runtimedb_dagster.errors import CatalogError, CatalogUnavailableError, ConfigurationError, SupersededError
+from runtimedb_dagster.errors import (
+    CatalogError,
+    CatalogMovedError,
+    CatalogUnavailableError,
+    SupersededError,
+)
 from runtimedb_dagster.heartbeat import utc_now
 from runtimedb_dagster.model import Connection, Lease
 from runtimedb_dagster.request import ConnectionRefreshResult
@@ -335,5 +340,45 @@ def test_moving_a_catalog_keeps_its_history(
     refresh_all(new)
     assert new.sweep(utc_now() + timedelta(hours=3)).files_deleted == 2
     assert new.verify() == []
-    with pytest.raises(ConfigurationError, match="holds connections already"):
+    with pytest.raises(CatalogMovedError, match="was moved to postgresql://127"):
         new.copy_catalog(db.settings.effective_catalog_url)
+
+
+def test_nobody_waits_for_a_process_that_is_suspended_in_a_transaction(
+    catalog: Catalog, monkeypatch: pytest.MonkeyPatch, postgres_server: Server, database: str
+) -> None:
+    """Its session is idle within its transaction, whose lock on the clock everybody needs."""
+    monkeypatch.setitem(catalog_database.SESSION, "idle_in_transaction_session_timeout", "1s")
+    suspended = Catalog(postgres_server.catalog_url(database))
+    numbered, wake_up = Event(), Event()
+
+    def suspend() -> None:
+        with suspended._database.write() as tx:
+            next_sequence(tx)
+            numbered.set()
+            wake_up.wait(60)
+
+    with ThreadPoolExecutor() as pool:
+        held = pool.submit(suspend)
+        assert numbered.wait(30)
+        assert catalog.versions.mark() > 0, "the server has ended its session"
+        wake_up.set()
+        with pytest.raises(CatalogError):
+            held.result(30)
+    suspended.close()
+
+
+def test_readers_that_come_and_go_do_not_hold_up_who_needs_a_number(catalog: Catalog) -> None:
+    over = Event()
+
+    def read() -> None:
+        while not over.is_set():
+            catalog.leases.close(catalog.leases.open(utc_now(), LEASE))
+
+    with ThreadPoolExecutor(12) as pool:
+        readers = [pool.submit(read) for _ in range(12)]
+        numbers = [catalog.versions.mark() for _ in range(50)]
+        over.set()
+        for reader in readers:
+            reader.result(60)
+    assert numbers == sorted(numbers)

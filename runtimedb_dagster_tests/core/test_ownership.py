@@ -269,6 +269,20 @@ def test_readers_that_are_open_across_a_move_keep_their_files(
     assert new.sweep(utc_now() + 2 * new.settings.reader_lease).files_deleted == 1
 
 
+def test_a_catalog_that_holds_something_takes_in_no_other(
+    original: RuntimeDB,
+    make_db: Callable[..., RuntimeDB],
+    make_source: Callable[..., SourceFile],
+    apart: str,
+    tmp_path: Path,
+) -> None:
+    other = make_db(home=tmp_path / "other", storage_url=apart)
+    other.connect("shop", make_source("else", "CREATE TABLE t AS SELECT 1 AS i").url)
+    with pytest.raises(ConfigurationError, match="holds connections already; nothing was copied"):
+        other.copy_catalog(original.settings.effective_catalog_url)
+    assert original.verify() == []
+
+
 @pytest.mark.parametrize("there", [False, True])
 def test_a_catalog_that_is_not_there_is_not_made_by_a_typo(
     make_db: Callable[..., RuntimeDB], tmp_path: Path, there: bool

@@ -24,7 +24,7 @@ from runtimedb_dagster.heartbeat import utc_now
 from runtimedb_dagster.model import Column
 from runtimedb_dagster.refresh import RefreshProgress, schema_changes
 from runtimedb_dagster.request import ConnectionRefreshResult, DiscoveryResult
-from runtimedb_dagster_tests.core.places import everywhere
+from runtimedb_dagster_tests.core.places import every_storage, everywhere
 from runtimedb_dagster_tests.core.support import (
     ENDLESS,
     Inside,
@@ -552,3 +552,46 @@ def test_ending_the_iteration_as_the_next_reading_begins_interrupts_it_too(
     assert output_of(stopped, db.settings.home, timeout=20) == "shop.main.orders\n"
 
     assert inside.files() == inside.live() == {current(db, "orders").path}
+
+
+@every_storage
+@pytest.mark.parametrize("damage", ["lost", "torn"])
+def test_a_version_that_is_lost_or_torn_is_not_kept(
+    db: RuntimeDB, shop: SourceFile, inside: Inside, damage: str
+) -> None:
+    refresh_all(db)
+    before = current(db, "orders")
+    content = inside.place.get(before.path)
+    if damage == "lost":
+        inside.place.remove(before.path)
+    else:
+        inside.place.put(before.path, content[:100])
+    assert len(db.verify()) == 1
+    refresh_all(db)
+    assert db.verify() == []
+    assert current(db, "orders").id != before.id
+    assert rows(db, "SELECT count(*) FROM shop.main.orders") == [(100,)]
+    kept = current(db, "orders").id
+    refresh_all(db)
+    assert current(db, "orders").id == kept, "a sound one is kept"
+
+
+def test_a_full_refresh_keeps_no_version_whose_content_is_another(
+    db: RuntimeDB, shop: SourceFile, inside: Inside
+) -> None:
+    shop.run("CREATE OR REPLACE TABLE orders AS SELECT md5(range::VARCHAR) AS id FROM range(1000)")
+    refresh_all(db)
+    before = current(db, "orders")
+    content = bytearray(inside.place.get(before.path))
+    content[len(content) // 2] ^= 1
+    inside.place.put(before.path, bytes(content))
+    assert db.verify() == []
+    assert [finding.subject for finding in db.verify(deep=True)] == ["shop.main.orders"]
+    refresh_all(db)
+    assert current(db, "orders").id == before.id, "its footer is whole"
+    db.refresh(RefreshRequest("shop", data=True, full=True))
+    assert current(db, "orders").id != before.id
+    assert db.verify(deep=True) == []
+    kept = current(db, "customers").id
+    db.refresh(RefreshRequest("shop", data=True, full=True))
+    assert current(db, "customers").id == kept, "what is as it was written is kept"

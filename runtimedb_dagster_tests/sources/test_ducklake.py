@@ -25,7 +25,7 @@ from runtimedb_dagster.errors import (
 )
 from runtimedb_dagster.extensions import load
 from runtimedb_dagster.model import Column
-from runtimedb_dagster.request import TableRefreshResult
+from runtimedb_dagster.request import ConnectionRefreshResult, TableRefreshResult
 from runtimedb_dagster.sources import SourceUrl, ducklake, open_source
 from runtimedb_dagster.sql import literal
 from runtimedb_dagster_tests.core.support import python, rediscover, refresh_all
@@ -502,3 +502,31 @@ def test_an_error_that_repeats_the_key_of_the_data_is_cleaned(monkeypatch: pytes
     options = ducklake.DuckLakeOptions(s3_key_id="k")
     dialect = ducklake.DuckLake(SourceUrl.parse("ducklake:///x"), options, None)
     assert dialect.explain("IO Error: it is canary-key") == "it is ***"
+
+
+def test_values_that_the_catalog_keeps_and_does_not_give_back_are_refused_by_name(
+    lake: Lake, db: RuntimeDB, connect: Callable[..., None]
+) -> None:
+    """Small inserts are kept in the catalog; of a struct in PostgreSQL or SQLite not every value comes back."""
+    lake.run(
+        "CREATE TABLE fine (s STRUCT(t VARCHAR, n INT), l VARCHAR[])",
+        "INSERT INTO fine VALUES ({'t': 'plain', 'n': 1}, ['it''s']), (NULL, NULL), ({'t': '', 'n': NULL}, [])",
+        "CREATE TABLE quoted (s STRUCT(t VARCHAR))", "INSERT INTO quoted VALUES ({'t': 'it''s'})",
+        "CREATE TABLE bytes (s STRUCT(t BLOB))", r"INSERT INTO bytes VALUES ({'t': '\xAA'})",
+        "CREATE TABLE times (s STRUCT(t TIMESTAMPTZ))", "INSERT INTO times VALUES ({'t': '2024-01-01 00:00:00+00:00'})",
+    )  # fmt: skip
+    connect(lake)
+    result = db.refresh(RefreshRequest("lake", data=True))
+    assert isinstance(result, ConnectionRefreshResult)
+    errors = {error["table_name"]: error["error"] for error in result.errors}
+    assert query(db, "fine", "*", "ORDER BY s.t") == [
+        ({"t": "", "n": None}, []), ({"t": "plain", "n": 1}, ["it's"]), (None, None),
+    ]  # fmt: skip
+    if lake.scheme == "ducklake":
+        assert errors == {}
+        assert query(db, "quoted", "s.t") == [("it's",)]
+    else:
+        assert errors.keys() == {"quoted", "bytes", "times"}
+        assert all(
+            'column "s" (struct) holds' in error and "data_inlining_row_limit" in error for error in errors.values()
+        )

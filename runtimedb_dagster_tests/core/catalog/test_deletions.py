@@ -6,9 +6,11 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
+from sqlalchemy import update
 
 from runtimedb_dagster import Connection, Table
-from runtimedb_dagster.catalog import Catalog, new_id
+from runtimedb_dagster.catalog import Catalog, new_id, schema
+from runtimedb_dagster.heartbeat import utc_now
 from runtimedb_dagster_tests.core.catalog.support import (
     CLAIM,
     GRACE,
@@ -141,3 +143,42 @@ def test_only_one_path_can_be_claimed_on_demand(catalog: Catalog, orders: Table)
     due = NOW + GRACE
     assert [d.path for d in catalog.deletions.claim("sweep", due, due + CLAIM, 10, second)] == [second]
     assert [d.path for d in claim(catalog, due)] == [first]
+
+
+YEAR = timedelta(days=365)
+
+
+def test_what_a_wrong_clock_has_set_far_ahead_counts_as_over(catalog: Catalog, orders: Table) -> None:
+    """A process whose clock is a year ahead reserves, reads, claims and dies."""
+    now = utc_now()
+    replaced = publish(catalog, orders)
+    publish(catalog, orders)
+    ahead = reserve(catalog, orders, now)
+    lasting = {"lifetime": 60_000_000}
+    with catalog._database.write() as tx:
+        tx.execute(update(schema.pending_deletions).values(delete_after=now + YEAR, **lasting))
+    lease = catalog.leases.open(now, GRACE)
+    with catalog._database.write() as tx:
+        tx.execute(update(schema.leases).values(expires_at=now + YEAR, sequence=0, **lasting))
+    assert {deletion.path for deletion in claim(catalog, now)} == {replaced, ahead.path}
+    with catalog._database.write() as tx:
+        tx.execute(update(schema.pending_deletions).values(claimed_until=now + YEAR))
+    assert len(claim(catalog, now, by="another")) == 2, "its claim, too"
+    catalog.leases.open(now, GRACE)
+    assert not catalog.leases.renew(lease, now, GRACE), "its lease is gone"
+
+
+def test_clocks_that_differ_by_an_hour_delete_nothing_early(catalog: Catalog, orders: Table) -> None:
+    publish(catalog, orders)
+    publish(catalog, orders)
+    hour = timedelta(hours=1)
+    with catalog._database.write() as tx:
+        tx.execute(update(schema.pending_deletions).values(delete_after=utc_now() + hour + GRACE, lifetime=60_000_000))
+    assert claim(catalog, utc_now()) == []
+
+
+def test_the_slot_of_a_process_whose_clock_was_wrong_is_free(catalog: Catalog, shop: Connection) -> None:
+    now = utc_now()
+    catalog.slots.enter(shop, "dead", now + YEAR)
+    slot = catalog.slots.enter(shop, "alive", now + GRACE)
+    assert catalog.slots.is_free(slot, 1, now)
