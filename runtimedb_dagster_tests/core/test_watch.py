@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import pytest
 
@@ -107,6 +107,6 @@ def test_a_time_that_is_over_interrupts_until_it_is_done() -> None:
 
 
 def test_no_descriptor_is_left_of_a_look_at_the_sockets() -> None:
-    before = len(os.listdir("/proc/self/fd"))
+    before = len(list(Path("/proc/self/fd").iterdir()))
     Peer((("127.0.0.1", 1),)).cut()
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
