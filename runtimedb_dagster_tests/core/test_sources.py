@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
+from urllib.parse import quote
 
+import duckdb
 import pytest
 
 from runtimedb_dagster import Connection, RefreshRequest, RuntimeDB, parquet
@@ -381,3 +385,61 @@ def test_what_was_read_back_is_not_kept_in_memory(shop: SourceFile, tmp_path: Pa
     with open_source(connection, {}) as source, source.read(TableRef("shop", "main", "orders")) as reading:
         assert parquet.write(reading, tmp_path / "orders.parquet").rows == 100
         assert reading.duck.execute(kept).fetchall() == [(0,)]
+
+
+# Files that are not what they seem
+
+
+def test_an_sqlite_file_is_told_to_be_one(db: RuntimeDB, tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "app.duckdb")) as source:
+        source.execute("CREATE TABLE t (i)")
+        source.commit()
+    with pytest.raises(SourceError, match=f"it is an SQLite file; connect to it as sqlite://{tmp_path}/app.duckdb"):
+        db.connect("app", f"duckdb://{tmp_path}/app.duckdb")
+    db.connect("lite", f"sqlite://{tmp_path}/app.duckdb")
+
+
+def test_an_encrypted_file_is_opened_by_the_key_that_is_named(
+    db: RuntimeDB, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "secret.duckdb"
+    with duckdb.connect() as duck:
+        duck.execute("SET force_mbedtls_unsafe = true")
+        duck.execute(f"ATTACH '{file}' AS s (ENCRYPTION_KEY 'the canary'); CREATE TABLE s.t AS SELECT 1 AS i")
+    with pytest.raises(SourceError, match="name the variable that holds the file's key with --password-env"):
+        db.connect("none", f"duckdb://{file}")
+    monkeypatch.setenv("FILE_KEY", "wrong canary")
+    with pytest.raises(SourceError, match="encryption key") as caught:
+        db.connect("wrong", f"duckdb://{file}", password_env="FILE_KEY")
+    assert "canary" not in str(caught.value)
+    monkeypatch.setenv("FILE_KEY", "the canary")
+    db.connect("opened", f"duckdb://{file}", password_env="FILE_KEY")
+    refresh_one(db, "t", "opened")
+    assert rows(db, "FROM opened.main.t") == [(1,)]
+
+
+@pytest.mark.parametrize("name", ["a.b.duckdb", "temp.duckdb", "2024-x.db", "main.duckdb", "plain"])
+def test_a_files_views_may_name_the_database_as_duckdb_does(db: RuntimeDB, tmp_path: Path, name: str) -> None:
+    file = tmp_path / name
+    with duckdb.connect() as duck:
+        duck.execute(f"ATTACH '{file}' AS x")
+        duck.execute("CREATE TABLE x.t AS SELECT 1 AS i")
+    with duckdb.connect(str(file)) as duck:
+        ((own,),) = duck.execute("SELECT current_database()").fetchall()
+        if own not in ("temp", "main"):
+            duck.execute(f'CREATE VIEW v AS SELECT i FROM "{own}".main.t')
+    db.connect("shop", f"duckdb://{file}")
+    assert refresh_all(db).errors == []
+
+
+@pytest.mark.parametrize("name", ["a#b.db", "a?b.db", "a%41b.db", "a b.db"])
+def test_a_files_name_may_hold_what_urls_have_a_meaning_for(db: RuntimeDB, tmp_path: Path, name: str) -> None:
+    with closing(sqlite3.connect(tmp_path / name)) as source:
+        source.execute("CREATE TABLE wanted (i)")
+        source.commit()
+    if "?" not in name:
+        (tmp_path / "a").touch()
+    db.connect("plainly", f"sqlite://{tmp_path}/{name}")
+    db.connect("quoted", f"sqlite://{tmp_path}/{quote(name)}")
+    for connection in ("plainly", "quoted"):
+        assert [table.table_name for table in db.tables(connection)] == ["wanted"]

@@ -6,6 +6,7 @@ AWS Glue can't be reached from a test: of it only the statements are looked at.
 from __future__ import annotations
 
 import datetime as dt
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from decimal import Decimal
@@ -518,3 +519,27 @@ def test_an_endpoint_is_a_url(db: RuntimeDB) -> None:
 def test_a_catalog_without_a_login() -> None:
     (attach,) = statements("iceberg+http://[::1]:8181/w", None)
     assert "ENDPOINT 'http://[::1]:8181', AUTHORIZATION_TYPE 'none')" in attach
+
+
+@pytest.mark.parametrize("seconds", [-1, 3600])
+def test_the_current_snapshot_is_read_whatever_the_writers_clock_said(
+    db: RuntimeDB, lake: Seaweed, connect: Callable[..., None], monkeypatch: pytest.MonkeyPatch, seconds: int
+) -> None:
+    """By a second writer's clock that is behind, or ahead, its snapshot would be the older one, or none yet."""
+    table = create(lake, "t", NestedField(1, "i", LongType()))
+    table.append(pa.table({"i": [1]}, schema=table.schema().as_arrow()))
+    connect()
+    clock = time.time
+    with monkeypatch.context() as another:
+        another.setattr(time, "time", lambda: clock() + seconds)
+        table.append(pa.table({"i": [2]}, schema=table.schema().as_arrow()))
+    refresh(db, "t")
+    assert sorted(query(db, "t")) == [(1,), (2,)]
+
+
+def test_a_table_without_a_snapshot_is_empty(db: RuntimeDB, lake: Seaweed, connect: Callable[..., None]) -> None:
+    create(lake, "t", NestedField(1, "i", LongType(), required=True))
+    connect()
+    refresh(db, "t")
+    assert query(db, "t") == []
+    assert [column.nullable for column in version(db, "t").columns] == [False]

@@ -583,3 +583,34 @@ def test_the_file_is_never_changed(lite: Lite) -> None:
     lite.refresh_all()
     assert lite.path.read_bytes() == before
     assert [path.name for path in lite.path.parent.iterdir() if path.name.startswith("source")] == ["source.db"]
+
+
+@pytest.mark.parametrize("name", ["rowid", "ROWID", "oid", "_rowid_"])
+def test_a_column_by_the_name_of_the_rows_number_is_a_column(lite: Lite, name: str) -> None:
+    """DuckDB's scan divides a table by that number; here it would be the column, NULLs and all."""
+    numbers = ", ".join(f"({'NULL' if i % 10 == 0 else i * 7919 % 900000}, {i})" for i in range(2000))
+    lite.run(f"CREATE TABLE t ({name} INT, v INT)", f"INSERT INTO t VALUES {numbers}")
+    lite.connect()
+    lite.refresh()
+    assert lite.query("t", f"count(*), count({name}), sum(v)") == [(2000, 1800, 1_999_000)]
+
+
+@pytest.mark.parametrize(("declared", "value"), [("JSON", "{a:1}"), ("UUID", "none")])
+def test_what_is_no_json_and_no_uuid_is_told_with_the_option_that_helps(lite: Lite, declared: str, value: str) -> None:
+    lite.run(f"CREATE TABLE t (c {declared})", f"INSERT INTO t VALUES ('{value}')")
+    lite.connect()
+    with pytest.raises(TypeContractError, match=rf'column "c" \({declared}\): .*set the option as_text'):
+        lite.refresh()
+    lite.db.configure("lite", {"as_text": "t.c"})
+    lite.refresh()
+    assert lite.query() == [(value,)]
+
+
+def test_a_column_without_a_name_is_refused_with_what_to_do_and_that_helps(lite: Lite) -> None:
+    lite.run('CREATE TABLE t ("" INT, a INT)', "INSERT INTO t VALUES (1, 2)")
+    lite.connect()
+    with pytest.raises(TypeContractError, match=r"a column without a name.*exclude_columns=t\. \(with the dot\)"):
+        lite.refresh()
+    lite.db.configure("lite", {"exclude_columns": "t."})
+    lite.refresh()
+    assert lite.query() == [(2,)]
