@@ -77,7 +77,8 @@ def test_no_setting_of_the_database_changes_what_a_table_yields(pg: Remote) -> N
     assert pg.query("everything", "*", "ORDER BY id") == kept
     assert pg.version("everything").id == before.id, "the same content under all of them"
     pg.run(
-        "SET transaction_read_only = off",
+        "SET statement_timeout = 0",
+        "SET default_transaction_read_only = off",
         "CREATE DOMAIN date AS text",
         f"ALTER DATABASE {pg.database} SET search_path = public, pg_catalog",
     )
