@@ -157,7 +157,7 @@ def rewrite(version: Path, select: str, **options: str) -> None:
 def deep(db: RuntimeDB) -> list[tuple[str, str]]:
     """What a deep look finds where another file has the size of the one that was written."""
     for name in ("orders", "customers"):
-        said_to_have(db, name, Inside.of(db).place.get(current(db, name).path).__len__())
+        said_to_have(db, name, len(Inside.of(db).place.get(current(db, name).path)))
     return [(finding.invariant, finding.subject) for finding in db.verify(deep=True)]
 
 
@@ -177,7 +177,7 @@ def test_the_order_of_rows_is_no_difference(db: RuntimeDB, file: Path) -> None:
     ("select", "told"),
     [
         ("SELECT id, if(id = 7, 0.5, amount)::DECIMAL(21,1) AS amount FROM '{}'", "holds other values"),
-        ("SELECT id, amount AS total FROM '{}'", "can't be read"),
+        ("SELECT id, amount AS total FROM '{}'", "holds other values or columns"),
         ("SELECT * REPLACE (7 AS id) FROM '{}'", "holds other values"),
     ],
     ids=["value", "column", "all"],
@@ -201,7 +201,7 @@ def test_a_deep_look_finds_damage_between_the_footers_of_a_file(db: RuntimeDB, f
 
 def test_what_is_found_already_is_not_found_twice(db: RuntimeDB, file: Path) -> None:
     file.unlink()
-    assert deep(db) == [("I1", "shop.main.orders")]
+    assert [(finding.invariant, finding.subject) for finding in db.verify(deep=True)] == [("I1", "shop.main.orders")]
 
 
 def test_values_are_not_compared_across_versions_of_duckdb(
