@@ -57,7 +57,7 @@ class Dialect(Protocol):
         """Attach the remote database read-only; returns the name it is attached by."""
 
     def peer(self) -> Peer | None:
-        """The server, if it is one that can be asked whether it still answers."""
+        """The server, if sockets to it may be shut down when time is over."""
 
     def check(self, duck: duckdb.DuckDBPyConnection, alias: str) -> None:
         """Ask the source for something small."""

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
+from urllib.parse import urlsplit
 
 import duckdb
 from pydantic import Field
@@ -23,6 +24,7 @@ from runtimedb_dagster.sources.projection import Projected
 from runtimedb_dagster.sources.s3 import S3Options, create_s3_secret, s3_key
 from runtimedb_dagster.sources.secrets import hider
 from runtimedb_dagster.sources.url import SourceUrl
+from runtimedb_dagster.sources.watch import Peer
 from runtimedb_dagster.sql import create_secret, identifier, literal, qualified
 
 __all__ = ["Iceberg", "IcebergOptions"]
@@ -31,6 +33,7 @@ ALIAS = "iceberg"
 GLUE = "iceberg+glue"
 # Loading a table is waiting for the catalog.
 LOADED_AT_A_TIME = 8
+HTTP_PORTS = {"http": 80, "https": 443}
 
 
 class IcebergOptions(S3Options):
@@ -75,6 +78,13 @@ class Iceberg(AttachedDialect):
         if self._options.s3_key_id:
             statements.append(create_s3_secret(self._options))
         return [*statements, self._attach(self._url.path, self._rest_parameters())]
+
+    def peer(self) -> Peer | None:
+        """The catalog and who hands out its tokens; DuckDB ends each request, and its three repetitions, by itself."""
+        if self._url.scheme == GLUE:
+            return None
+        addresses = [_address(url) for url in (self._endpoint(), self._options.oauth2_server_uri or "")]
+        return Peer(tuple(address for address in addresses if address), hello=None)
 
     def _attach(self, warehouse: str, parameters: str) -> str:
         return f"ATTACH {literal(warehouse)} AS {ALIAS} (TYPE iceberg, READ_ONLY, {parameters})"
@@ -184,6 +194,16 @@ class Iceberg(AttachedDialect):
             if sign in error:
                 return f"{told}; {advice}"
         return told
+
+
+def _address(url: str) -> tuple[str, int] | None:
+    """Host and port; None for what is no URL, which DuckDB refuses with words of its own."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port or HTTP_PORTS.get(parts.scheme)
+    except ValueError:
+        return None
+    return (parts.hostname, port) if parts.hostname and port else None
 
 
 def _warehouse(url: SourceUrl) -> str:

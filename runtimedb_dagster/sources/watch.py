@@ -33,15 +33,16 @@ class Peer:
 
     Attributes:
         hosts: names or addresses with their ports; directories of Unix sockets are paths of sockets, with port 0.
-        hello: what makes it send at least one byte; empty if it speaks first.
+        hello: what makes it send at least one byte; empty if it speaks first; None if it is not to be asked, for its
+            clients' own time-outs see that it is mute.
     """
 
     hosts: tuple[tuple[str, int], ...]
-    hello: bytes = b""
+    hello: bytes | None = b""
 
     def answers(self) -> bool:
-        """Whether any of the hosts sends a byte."""
-        return any(_greets(host, port, self.hello) for host, port in self.hosts)
+        """Whether any of the hosts sends a byte, or none is asked."""
+        return self.hello is None or any(_greets(host, port, self.hello) for host, port in self.hosts)
 
     def cut(self) -> int:
         """Shut down this process's sockets to the server; returns how many there were."""

@@ -62,6 +62,31 @@ def test_a_server_that_never_answers_is_unavailable_in_time(
     assert db.connections()[0].discovery_error
 
 
+@pytest.mark.parametrize("tokens", [False, True], ids=["catalog", "tokens"])
+def test_a_mute_iceberg_catalog_is_cut_off_before_its_clients_patience_ends(
+    db: RuntimeDB, monkeypatch: pytest.MonkeyPatch, tokens: bool
+) -> None:
+    monkeypatch.setattr(watch, "PATIENCE_SECONDS", 0.0)
+    monkeypatch.setenv("THE_PASSWORD", "x")
+    shut: list[int] = []
+    cut = Peer.cut
+
+    def seen(peer: Peer) -> int:
+        shut.append(cut(peer))
+        return shut[-1]
+
+    monkeypatch.setattr(Peer, "cut", seen)
+    with mute() as port:
+        host, apart = (
+            ("127.0.0.1:9", {"oauth2_server_uri": f"http://127.0.0.1:{port}/t"})
+            if tokens
+            else (f"127.0.0.1:{port}", {})
+        )
+        with pytest.raises(SourceUnavailableError, match="longer than 1 s; raise the option discovery_timeout"):
+            db.connect("hole", f"iceberg+http://u@{host}/x", password_env="THE_PASSWORD", discovery_timeout=1, **apart)
+    assert any(shut)
+
+
 def test_sockets_to_a_mute_server_are_shut_down_and_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watch, "PROBE_EVERY_SECONDS", 0.05)
     monkeypatch.setattr(watch, "PROBE_TIMEOUT_SECONDS", 0.2)
