@@ -8,7 +8,7 @@ import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from sqlalchemy import insert, update
 
 from runtimedb_dagster import RuntimeDB, Settings
 from runtimedb_dagster.catalog import new_id, schema
+from runtimedb_dagster.catalog.leases import LeaseCatalog
 from runtimedb_dagster.errors import (
     LeaseExpiredError,
     QueryError,
@@ -24,7 +25,7 @@ from runtimedb_dagster.errors import (
     TableNotFoundError,
 )
 from runtimedb_dagster.heartbeat import utc_now
-from runtimedb_dagster.model import Column
+from runtimedb_dagster.model import Column, Lease
 from runtimedb_dagster.reader import Query
 from runtimedb_dagster_tests.core.places import every_catalog, every_storage, everywhere
 from runtimedb_dagster_tests.core.support import (
@@ -107,6 +108,23 @@ def test_a_table_removed_meanwhile_can_still_be_read(db: RuntimeDB, cached: Sour
         assert answer(query, COUNT) == [(100,)]
     cached.path.unlink()
     assert db.sweep().files_deleted == 2
+
+
+def test_a_connection_removed_while_a_block_is_entered_can_still_be_read(
+    db: RuntimeDB, cached: SourceFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = LeaseCatalog.open
+
+    def removed_at_once(leases: LeaseCatalog, now: datetime, lifetime: timedelta) -> Lease:
+        lease = opened(leases, now, lifetime)
+        db.remove("shop")
+        return lease
+
+    monkeypatch.setattr(LeaseCatalog, "open", removed_at_once)
+    with db.query() as query:
+        assert answer(query, COUNT) == [(100,)], "the connections are those of the snapshot's moment"
+    assert db.connections() == []
+    assert cached.path.exists()
 
 
 @every_storage
