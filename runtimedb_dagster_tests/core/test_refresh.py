@@ -595,3 +595,16 @@ def test_a_full_refresh_keeps_no_version_whose_content_is_another(
     kept = current(db, "customers").id
     db.refresh(RefreshRequest("shop", data=True, full=True))
     assert current(db, "customers").id == kept, "what is as it was written is kept"
+
+
+def test_a_table_of_thousands_of_columns_is_read(db: RuntimeDB, make_source: Callable[..., SourceFile]) -> None:
+    numbers = range(3000)
+    source = make_source(
+        "wide", "CREATE TABLE t AS SELECT " + ", ".join(f"{number} AS c{number}" for number in numbers)
+    )
+    db.connect("wide", source.url)
+    assert refresh_one(db, "t", "wide").rows_synced == 1
+    kept = current(db, "t", "wide").path
+    assert refresh_one(db, "t", "wide").rows_synced == 1
+    assert current(db, "t", "wide").path == kept, "its fingerprint is comparable"
+    assert rows(db, "FROM wide.main.t") == [tuple(numbers)]
