@@ -147,6 +147,7 @@ def _remove(tx: Transaction, connection: Connection, delete_after: datetime) -> 
 
 
 def connection_of(row: Row[Any]) -> Connection:
+    """A connection from its row in the catalog."""
     return Connection(
         id=row.id,
         name=row.name,
