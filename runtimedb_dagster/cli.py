@@ -332,11 +332,12 @@ def migrate(settings: Callable[[], Settings], source: str | None, as_json: bool)
 @yes_option
 @click.pass_obj
 def adopt(settings: Callable[[], Settings], yes: bool) -> None:
-    """Take over the storage, when it belonged to another catalog that nothing uses any more."""
+    """Take over the storage, when it belonged to another catalog that does not use it any more."""
     with _open(settings) as db:
-        terminal.ask("Does nothing use the catalog any more that this storage belonged to?", yes)
+        storage = db.settings.effective_storage_url.partition("?")[0]
+        terminal.ask(f"Does no other catalog use {storage}?", yes)
         db.adopt_storage()
-        terminal.say(f"The storage is this catalog's: {db.settings.effective_storage_url.partition('?')[0]}")
+        terminal.say(f"The storage is this catalog's: {storage}")
 
 
 def _pairs(options: tuple[str, ...]) -> dict[str, str]:

@@ -59,8 +59,9 @@ class Owner:
         if found.get("catalog") == identity.catalog_id:
             raise ForeignStorageError(
                 f"The storage {self._url} belongs to the catalog that this one is a copy of {since}; nothing was "
-                "touched. A copy for a test needs a storage of its own (RUNTIMEDB_STORAGE_URL). If the original is "
-                "gone or was moved here, and nothing uses it any more, take the storage over: `runtimedb adopt`"
+                "touched. If nothing but this catalog uses the storage, because its files were copied too, or the "
+                "original is gone or was moved here, take it over: `runtimedb adopt`. Otherwise this catalog needs a "
+                "storage of its own (RUNTIMEDB_STORAGE_URL)"
             )
         raise ForeignStorageError(
             f"The storage {self._url} belongs to another catalog {since}; nothing was touched. Check "
