@@ -42,6 +42,7 @@ ARGUMENTS = [
     "--disable-sync",
 ]
 SECONDS = 1000  # Playwright counts in milliseconds
+PAGE_TIMEOUT = 60 * SECONDS  # for a page to show what it loads, on a machine with its hands full
 RUN_TIMEOUT = 90 * SECONDS  # the daemon looks for new backfills every 30 seconds, for queued runs every 5
 IN_DOCUMENTATION = ("partitions", "run", "launchpad", "sensor")
 
@@ -51,6 +52,7 @@ def chromium() -> Iterator[Browser]:
     """A browser that is closed at the end."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        expect.set_options(timeout=PAGE_TIMEOUT)
         try:
             yield browser
         finally:
