@@ -349,7 +349,7 @@ class RuntimeDB:
         """Move another catalog, with its history, into this one, which must be empty.
 
         Versions stay where they are: both must have the same storage. The old catalog changes nothing any more; who
-        still uses it is told where to it went.
+        still uses it is told where to it went. If it ends in the middle, it can be called again.
 
         Returns:
             How many rows each of its tables had.

@@ -11,7 +11,7 @@ from runtimedb_dagster.catalog.identity import Identity, IdentityCatalog
 from runtimedb_dagster.catalog.leases import LeaseCatalog
 from runtimedb_dagster.catalog.slots import SlotCatalog
 from runtimedb_dagster.catalog.tables import TableCatalog
-from runtimedb_dagster.catalog.transfer import move_catalog
+from runtimedb_dagster.catalog.transfer import is_moving, move_catalog
 from runtimedb_dagster.catalog.versions import VersionCatalog
 
 __all__ = ["Catalog", "catalog_is_there", "new_id"]
@@ -44,14 +44,16 @@ class Catalog:
     def move_from(self, url: str, require: Callable[[Identity], None]) -> dict[str, int]:
         """Move the catalog at `url` into this one, which must be empty; see `move_catalog`.
 
-        `require` raises if it should not be, which changes nothing.
+        `require` raises if it should not be, which changes nothing; a move that was begun, and ended before it was
+        finished, goes on.
 
         Raises:
             ConfigurationError: there is no catalog at `url`; none is made.
         """
         source = Database(url, must_exist=True)
         try:
-            require(IdentityCatalog(source).get())
+            if not is_moving(source, self._database):
+                require(IdentityCatalog(source).get())
             return move_catalog(source, self._database)
         finally:
             source.dispose()

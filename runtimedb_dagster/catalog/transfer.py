@@ -2,48 +2,87 @@
 
 from __future__ import annotations
 
-from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy import Connection, delete, func, insert, select, update
 
 from runtimedb_dagster.catalog import schema
-from runtimedb_dagster.catalog.database import Database, require_here
+from runtimedb_dagster.catalog.database import Database, moved
 from runtimedb_dagster.errors import ConfigurationError
 
-__all__ = ["move_catalog"]
+__all__ = ["is_moving", "move_catalog"]
 
 # A queue of processes that begin again in the new catalog; and what each catalog has one row of.
 LEFT_BEHIND = {schema.refresh_slots, schema.clock, schema.identity}
+
+
+def is_moving(source: Database, target: Database) -> bool:
+    """Whether a move of `source` into `target` was begun and did not come to its end."""
+    with source.read() as here, target.read() as there:
+        return _is_to(here, target) and not there.execute(select(schema.identity.c.storage_marked)).scalar_one()
 
 
 def move_catalog(source: Database, target: Database) -> dict[str, int]:
     """Move every row of one catalog into another, which must hold nothing yet, in one transaction of each.
 
     The old catalog loses its clock, and with it the ability to change anything: whoever still uses it is told where to
-    the catalog went. Readers' leases go along, so what is being read stays until they expire.
+    the catalog went. Readers' leases go along, so what is being read stays until they expire. That commits first, so
+    there are never two catalogs that can change; a move that ends before the rows are in the new one is begun again.
 
     Returns:
         How many rows each table had.
 
     Raises:
         ConfigurationError: the target holds connections already.
-        CatalogMovedError: the source was moved before.
+        CatalogMovedError: the source was moved before, elsewhere.
     """
-    copied = {}
-    with target.write() as there:
+    with target.write() as there, source.write() as here:
+        # Whoever is about to take a number waits, and finds none.
+        number = here.execute(select(schema.clock.c.value).with_for_update()).scalar()
+        if number is None and not _is_to(here, target):
+            raise moved(here)
         if there.execute(select(func.count()).select_from(schema.connections)).scalar_one():
+            if number is None:
+                return _counted(here)
             raise ConfigurationError("The new catalog holds connections already; nothing was copied")
-        with source.write() as here:
-            # Whoever is about to take a number waits, and finds none.
-            here.execute(select(schema.clock.c.value).with_for_update())
-            number = require_here(here)
-            for table in schema.metadata.sorted_tables:
-                if table not in LEFT_BEHIND:
-                    rows = [dict(row._mapping) for row in here.execute(select(table))]  # noqa: SLF001 - a public name
-                    if rows:
-                        there.execute(insert(table), rows)
-                    copied[table.name] = len(rows)
-            there.execute(update(schema.clock).values(value=number))
-            # It takes the storage over under its own name.
-            there.execute(update(schema.identity).values(storage_marked=False))
-            here.execute(delete(schema.clock))
-            here.execute(update(schema.identity).values(moved_to=target.url))
+        copied = _copy(here, there)
+        there.execute(update(schema.clock).values(value=_highest(here) if number is None else number))
+        # It takes the storage over under its own name.
+        there.execute(update(schema.identity).values(storage_marked=False))
+        here.execute(delete(schema.clock))
+        here.execute(update(schema.identity).values(moved_to=target.url))
     return copied
+
+
+def _is_to(here: Connection, target: Database) -> bool:
+    return here.execute(select(schema.identity.c.moved_to)).scalar() == target.url
+
+
+def _copy(here: Connection, there: Connection) -> dict[str, int]:
+    copied = {}
+    for table in schema.metadata.sorted_tables:
+        if table not in LEFT_BEHIND:
+            rows = [dict(row._mapping) for row in here.execute(select(table))]  # noqa: SLF001 - a public name
+            if rows:
+                there.execute(insert(table), rows)
+            copied[table.name] = len(rows)
+    return copied
+
+
+def _counted(here: Connection) -> dict[str, int]:
+    tables = [table for table in schema.metadata.sorted_tables if table not in LEFT_BEHIND]
+    return {table.name: here.execute(select(func.count()).select_from(table)).scalar_one() for table in tables}
+
+
+# All that the clock has given out and that is still known.
+NUMBERS = (
+    schema.versions.c.generation,
+    schema.versions.c.published_at_sequence,
+    schema.versions.c.retired_at_sequence,
+    schema.pending_deletions.c.retired_at_sequence,
+    schema.leases.c.sequence,
+    schema.connections.c.discovery_generation,
+)
+
+
+def _highest(here: Connection) -> int:
+    """The number after which the clock of a catalog goes on that has lost its own to a move."""
+    return max(int(here.execute(select(func.coalesce(func.max(each), 0))).scalar_one()) for each in NUMBERS)

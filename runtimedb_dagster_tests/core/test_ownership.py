@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from runtimedb_dagster import RuntimeDB, Settings
+from runtimedb_dagster import RuntimeDB, Settings, failpoints
 from runtimedb_dagster.errors import (
     CatalogMovedError,
     ConfigurationError,
@@ -20,6 +20,7 @@ from runtimedb_dagster.errors import (
     StorageUnavailableError,
 )
 from runtimedb_dagster.heartbeat import utc_now
+from runtimedb_dagster.ownership import Owner
 from runtimedb_dagster_tests.core.places import everywhere
 from runtimedb_dagster_tests.core.support import Inside, SourceFile, current, refresh_all, rows
 
@@ -249,6 +250,45 @@ def test_a_refresh_that_began_before_the_move_publishes_nothing_after_it(
     assert new.verify() == []
     new.sweep(utc_now() + timedelta(days=1))
     assert inside.place.keys() == {current(new, "orders").path}
+
+
+@pytest.mark.parametrize("point", ["before_commit=raise:1", "before_commit=raise:2", "adopt"])
+def test_a_move_that_ends_in_the_middle_can_be_called_again(
+    original: RuntimeDB,
+    make_db: Callable[..., RuntimeDB],
+    make_source: Callable[..., SourceFile],
+    monkeypatch: pytest.MonkeyPatch,
+    apart: str,
+    tmp_path: Path,
+    point: str,
+) -> None:
+    """Before the old catalog is given up; before the new one has the rows; before the storage knows its name."""
+    old, generation = original.settings.effective_catalog_url, current(original, "orders").generation
+    new = make_db(catalog_url=f"sqlite:///{tmp_path}/new.db", storage_url=apart, grace_period=0)
+
+    def end(_: Owner) -> None:
+        raise OSError("it ended")
+
+    if point == "adopt":
+        monkeypatch.setattr(Owner, "adopt", end)
+    else:
+        monkeypatch.setenv(failpoints.VARIABLE, point)
+        failpoints.arm()
+    with pytest.raises(OSError, match=r"it ended|failpoint before_commit"):
+        new.copy_catalog(old)
+    monkeypatch.undo()
+    failpoints.arm()
+    copied = new.copy_catalog(old)
+    assert (copied["connections"], copied["versions"]) == (1, 1)
+    assert new.verify() == []
+    assert new.mark() > generation
+    make_source("shop", "CREATE OR REPLACE TABLE orders AS SELECT range AS id FROM range(7)")
+    refresh_all(new)
+    assert rows(new, COUNT) == [(7,)]
+    with pytest.raises(CatalogMovedError, match=rf"moved to sqlite:///{tmp_path}/new\.db"):
+        new.copy_catalog(old)
+    with pytest.raises(CatalogMovedError, match=rf"moved to sqlite:///{tmp_path}/new\.db"):
+        make_db(catalog_url=f"sqlite:///{tmp_path}/third.db", storage_url=apart).copy_catalog(old)
 
 
 def test_readers_that_are_open_across_a_move_keep_their_files(
