@@ -16,15 +16,17 @@ DEPLOYMENT := $(TESTS)/test_deployment.py $(TESTS)/test_browser.py
 REPEAT ?= 20
 STORAGE ?= files
 MINUTES ?= inf
+OF ?= signals
 PYTEST = env -u RUNTIMEDB_HOME -u DAGSTER_HOME $(BIN)/python -m pytest
 
-.PHONY: help demo dev instance test test-core test-sources test-deployment test-jobs torture soak crowd fuzz lock audit lint bench docs format clean
+.PHONY: help demo dev instance test test-core test-sources test-deployment test-jobs torture campaign soak crowd fuzz lock audit lint bench docs format clean
 
 help:
 	@echo "make demo    a real database, connected, materialized by Dagster, queried"
 	@echo "make dev     the Dagster UI on port $(PORT), over the same instance"
 	@echo "make test    all tests"
 	@echo "make torture every fault REPEAT=$(REPEAT) times on every catalog and storage (80 minutes on 2 cores; MINUTES=15 ends it sooner)"
+	@echo "make campaign OF=signals (or store, or mute) MINUTES=15: what is drawn by lot, for as long as is said"
 	@echo "make soak    everything at once for SECONDS=$(SECONDS) on STORAGE=$(STORAGE) (or s3), while servers restart and clocks are off"
 	@echo "make lint    ruff, mypy, import-linter"
 	@echo "make crowd   many processes over the same tables (SECONDS=60 for each storage)"
@@ -54,6 +56,10 @@ test-jobs:
 # Kills, errors, lost answers and delays at every failpoint; one table, and exit status 1 on any failure.
 torture: $(VENV)/test.stamp
 	@env -u RUNTIMEDB_HOME -u DAGSTER_HOME $(BIN)/python -W ignore -m $(TESTS).torture --repeat $(REPEAT) --minutes $(MINUTES)
+
+# Signals to processes, a store that misbehaves, sources that go mute, all at random; one table, and exit status 1.
+campaign: $(VENV)/test.stamp
+	@env -u RUNTIMEDB_HOME -u DAGSTER_HOME $(BIN)/python -W ignore -m $(TESTS).torture.campaign $(OF) --minutes $(MINUTES)
 
 # Refreshes, readers, sweeps, changes, restarts at once, on two servers of its own; by hand, for it takes its time.
 soak: $(VENV)/test.stamp

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import duckdb
 from runtimedb_dagster.errors import StorageError
 from runtimedb_dagster.scratch import Scratch
 
-__all__ = ["connect", "first_line", "private_directory"]
+__all__ = ["connect", "first_line", "private_directory", "transaction"]
 
 LOCKED_DOWN: dict[str, Any] = {
     "autoinstall_known_extensions": False,
@@ -42,6 +43,22 @@ def connect(config: Mapping[str, Any], spill: Path | None = None) -> duckdb.Duck
     duck.execute("SET GLOBAL TimeZone = 'UTC'")  # for its cursors, too
     duck.execute("SET TimeZone = 'UTC'")
     return duck
+
+
+@contextmanager
+def transaction(duck: duckdb.DuckDBPyConnection) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A cursor in a transaction that changes nothing, and is over before the cursor is closed.
+
+    Where an attached server is gone, to end a transaction fails. As a statement of its own that is an error; within
+    the closing of the cursor, DuckDB ends the process.
+    """
+    with duck.cursor() as aside:
+        try:
+            aside.execute("BEGIN")
+            yield aside
+        finally:
+            with suppress(duckdb.Error):
+                aside.execute("ROLLBACK")
 
 
 def first_line(error: duckdb.Error | str) -> str:

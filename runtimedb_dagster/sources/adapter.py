@@ -13,7 +13,7 @@ from typing import Any
 
 import duckdb
 
-from runtimedb_dagster.duck import connect
+from runtimedb_dagster.duck import connect, transaction
 from runtimedb_dagster.errors import (
     ConfigurationError,
     RefreshError,
@@ -173,17 +173,15 @@ class AttachedSource:
             RefreshError: it is gone, or has a column without an exact form.
         """
         origin = self._duck
-        with origin.cursor() as duck:
+        with transaction(origin) as duck:
             self._readings[duck] = None
             try:
                 duck.execute("SET TimeZone = 'UTC'; SET enable_progress_bar_print = false")
-                duck.execute("SET enable_progress_bar = true; BEGIN")
+                duck.execute("SET enable_progress_bar = true")
                 with self._watched(duck, self._read_timeout, "read_timeout") as overrun:
                     yield self._reading(duck, ref, overrun, partial(self._replace, origin))
             finally:
                 del self._readings[duck]
-                with contextlib.suppress(duckdb.Error):
-                    duck.execute("ROLLBACK")
 
     def _reading(
         self, duck: duckdb.DuckDBPyConnection, ref: TableRef, overrun: Overrun, died: Callable[[], None]

@@ -21,7 +21,7 @@ from typing import Any, Literal
 import duckdb
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from runtimedb_dagster.duck import first_line
+from runtimedb_dagster.duck import first_line, transaction
 from runtimedb_dagster.errors import ConfigurationError, TypeContractError
 from runtimedb_dagster.model import Column, DiscoveredTable, TableRef
 from runtimedb_dagster.sources import postgresql_catalog as catalog
@@ -217,11 +217,9 @@ class PostgreSQL(AttachedDialect):
         around = self._look_around(duck, alias)
         unreadable = self._unreadable(duck, alias)
         chosen = f"c.oid NOT IN ({', '.join(unreadable)})" if unreadable else "TRUE"
-        with duck.cursor() as aside:
-            aside.execute("BEGIN")
+        with transaction(duck) as aside:
             _run(aside, alias, self._session.in_transaction(around))
             rows = _ask(aside, alias, catalog.RELATIONS.format(chosen=chosen) + catalog.LISTED)
-            aside.execute("ROLLBACK")
         return discovered([(*row[:5], json.loads(row[5]), json.loads(row[6] or "[]")) for row in rows])
 
     def _unreadable(self, duck: duckdb.DuckDBPyConnection, alias: str) -> list[str]:

@@ -18,7 +18,7 @@ from runtimedb_dagster import RefreshRequest
 from runtimedb_dagster.errors import RefreshError, SourceError, SourceUnavailableError
 from runtimedb_dagster.model import Column
 from runtimedb_dagster.sources import open_source, postgresql, postgresql_catalog
-from runtimedb_dagster_tests.core.support import await_that
+from runtimedb_dagster_tests.core.support import await_that, output_of
 from runtimedb_dagster_tests.proxy import dying, proxy
 from runtimedb_dagster_tests.servers import PASSWORD, Server, replica
 from runtimedb_dagster_tests.sources.support import PASSWORD_ENV, Remote
@@ -472,6 +472,44 @@ def test_a_connection_cut_at_any_row_leaves_the_old_version_and_nothing_else(pg:
     assert pg.query("t", "count(*), max(h) < 'x'") == [(100_000, True)]
     files = [path.name for path in (pg.db.settings.home / "storage").rglob("*.parquet*")]
     assert files == [first.rpartition("/")[2]]
+
+
+DISCOVERED_WHILE_CUT = """
+import sys
+from runtimedb_dagster import RuntimeDB, Settings
+from runtimedb_dagster.errors import RuntimeDBError
+from runtimedb_dagster_tests.proxy import proxy
+
+home, url, port = sys.argv[1:]
+with proxy(int(port)) as between, RuntimeDB(Settings(home=home)) as db:
+    db.connect("far", url.replace(f":{port}/", f":{between.port}/"), password_env="RUNTIMEDB_TEST_PASSWORD")
+    before = between.answered
+    db.discover("far")
+    size = between.answered - before
+    failed = 0
+    for part in range(40):
+        between.allowed = between.answered + size * part / 40
+        try:
+            db.discover("far")
+        except RuntimeDBError as error:
+            assert "'far'" in str(error), error
+            failed += 1
+        between.allowed = float("inf")
+    db.discover("far")
+print(failed)
+"""
+
+
+def test_a_connection_cut_anywhere_in_a_discovery_is_an_error_and_the_process_lives(pg: Remote, tmp_path: Path) -> None:
+    pg.run("CREATE TABLE t (i int)")
+    failed = output_of(
+        DISCOVERED_WHILE_CUT.replace("RUNTIMEDB_TEST_PASSWORD", PASSWORD_ENV),
+        tmp_path / "home",
+        pg.server.url(pg.database),
+        pg.server.port,
+        env=dict(os.environ),
+    )
+    assert int(failed) > 30
 
 
 def test_a_statement_timeout_is_said(pg: Remote) -> None:

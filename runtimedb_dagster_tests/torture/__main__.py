@@ -12,32 +12,23 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Column, Table
 
 from runtimedb_dagster_tests.core.s3 import ENVIRONMENT, ObjectStore, object_store_running
 from runtimedb_dagster_tests.servers import Server, postgres
 from runtimedb_dagster_tests.torture.children import Children, children
 from runtimedb_dagster_tests.torture.faults import Case, cases
+from runtimedb_dagster_tests.torture.report import Row, show, together
 from runtimedb_dagster_tests.torture.system import COMBINATIONS, System, Verdict, made
 
 LONGEST_DELAY_SECONDS = 0.05
 DELAYED = ("after_reserve", "after_close", "inside_commit")
-
-
-@dataclass
-class Row:
-    """What came of one fault."""
-
-    injected: int = 0
-    checked: int = 0
-    failures: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -115,7 +106,7 @@ def main() -> int:
             for _ in pool.map(Lane.repetition, lanes):
                 pass
             console.print(f"repetition {done + 1} after {time.monotonic() - started:.0f} s", style="dim")
-    return _show(console, _together(lane.rows for lane in lanes))
+    return show(console, together(lane.rows for lane in lanes))
 
 
 @contextmanager
@@ -130,30 +121,6 @@ def _lanes(seed: int) -> Iterator[list[Lane]]:
             lanes.append(Lane(combination, directory, catalog, store, processes, lots))
             stack.callback(lanes[-1].close)
         yield lanes
-
-
-def _together(parts: Iterable[Mapping[str, Row]]) -> dict[str, Row]:
-    rows: dict[str, Row] = defaultdict(Row)
-    for part in parts:
-        for name, row in part.items():
-            rows[name].injected += row.injected
-            rows[name].checked += row.checked
-            rows[name].failures += row.failures
-    return rows
-
-
-def _show(console: Console, rows: Mapping[str, Row]) -> int:
-    table = Table("fault", *(Column(name, justify="right") for name in ("injected", "checked", "failures")))
-    for name, row in rows.items():
-        table.add_row(name, str(row.injected), str(row.checked), str(len(row.failures)))
-    total = [sum(each.injected for each in rows.values()), sum(each.checked for each in rows.values())]
-    failures = [failure for row in rows.values() for failure in row.failures]
-    table.add_section()
-    table.add_row("all", *map(str, total), str(len(failures)))
-    console.print(table)
-    for failure in failures:
-        console.print(failure, style="red")
-    return 1 if failures else 0
 
 
 if __name__ == "__main__":

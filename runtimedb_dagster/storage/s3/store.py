@@ -145,10 +145,8 @@ class Store:
             what = f"{self.url.location(path)} can't be {verb}"
             raise StorageError(f"{what}: the endpoint answers, but not as S3 does; {PROXY_HINT}") from error
         except (BotoCoreError, ClientError) as error:
-            hint = HINTS.get(code_of(error) if isinstance(error, ClientError) else type(error).__name__)
-            reason = f"{error} ({hint})" if hint else str(error)
             kind = StorageUnavailableError if isinstance(error, NO_ANSWER) else StorageError
-            raise kind(f"{self.url.location(path)} can't be {verb}: {reason}") from error
+            raise kind(f"{self.url.location(path)} can't be {verb}: {_reason(error)}") from error
 
     def _open(self) -> tuple[boto3.Session, Any]:
         with self._opening:
@@ -181,6 +179,16 @@ def _require_answer(answer: dict[str, Any], *any_of: str) -> None:
     """
     if not any(name in answer for name in any_of):
         raise KeyError(any_of[0])
+
+
+def _reason(error: Exception) -> str:
+    """What went wrong, and what to do about it, where that is known."""
+    code = code_of(error) if isinstance(error, ClientError) else type(error).__name__
+    if isinstance(error, ClientError) and not code:
+        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+        return f"the endpoint answers with the status {status} and without a word, which S3 does not; {PROXY_HINT}"
+    hint = HINTS.get(code)
+    return f"{error} ({hint})" if hint else str(error)
 
 
 def code_of(error: ClientError) -> str:
