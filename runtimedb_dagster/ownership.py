@@ -7,10 +7,12 @@ marker that it had is not the storage: its volume is not mounted.
 
 from __future__ import annotations
 
+import hashlib
 import json
+from dataclasses import replace
 from datetime import datetime
 
-from runtimedb_dagster.catalog import Catalog, new_id
+from runtimedb_dagster.catalog import Catalog
 from runtimedb_dagster.catalog.identity import Identity
 from runtimedb_dagster.errors import ForeignStorageError, StorageUnavailableError
 from runtimedb_dagster.heartbeat import utc_now
@@ -50,6 +52,10 @@ class Owner:
             )
         places = found.get("places")
         known = set(places) if isinstance(places, list) else set()
+        if found.get("catalog") == _next_id(identity):
+            # It is just being taken over, or that ended before the catalog knew of it.
+            self._catalog.identity.mark(_next_id(identity))
+            return
         if found.get("catalog") == identity.catalog_id and known & set(identity.places):
             if known != set(identity.places):
                 # It was moved, or restored: what else was at one of its places is a copy from now on.
@@ -91,7 +97,7 @@ class Owner:
             CatalogMovedError, StorageError
         """
         identity = self._catalog.identity.get()
-        self._write(Identity(new_id(), identity.places, marked=True), utc_now())
+        self._write(replace(identity, catalog_id=_next_id(identity)), utc_now())
 
     def _mark_first(self, identity: Identity) -> None:
         """Mark a storage that has no marker: a new one, or one of a release that made none."""
@@ -116,6 +122,11 @@ class Owner:
         }
         self._storage.write_marker(json.dumps(content).encode())
         self._catalog.identity.mark(identity.catalog_id)
+
+
+def _next_id(identity: Identity) -> str:
+    """The id under which a catalog takes a storage over: another than it had, and than a copy elsewhere would take."""
+    return hashlib.sha256("\0".join((identity.catalog_id, *identity.places)).encode()).hexdigest()[:32]
 
 
 def _parsed(marker: bytes) -> dict[str, object] | None:

@@ -33,6 +33,8 @@ ALIAS = "iceberg"
 GLUE = "iceberg+glue"
 # Loading a table is waiting for the catalog.
 LOADED_AT_A_TIME = 8
+# As some writers say that a table has none.
+NO_SNAPSHOT = -1
 HTTP_PORTS = {"http": 80, "https": 443}
 
 
@@ -154,7 +156,9 @@ class Iceberg(AttachedDialect):
         if '"' in ref.schema_name + ref.table_name:
             raise duckdb.InvalidInputException("DuckDB can't read an Iceberg table with a quotation mark in its name")
         try:
-            schema = _schema(_metadata(duck, alias, ref))
+            metadata = _metadata(duck, alias, ref)
+            schema = _schema(metadata)
+            _read_manifests(duck, alias, ref, metadata)
             columns = described(duck, _scan(alias, ref), f"SELECT * FROM {_scan(alias, ref)}").columns
         except (TableIsGone, duckdb.Error) as error:
             told = first_line(str(error))
@@ -233,6 +237,17 @@ def _metadata(duck: duckdb.DuckDBPyConnection, alias: str, ref: TableRef) -> Map
     table = literal(qualified(alias, ref.schema_name, ref.table_name))
     row = duck.execute(f"SELECT metadata FROM iceberg_load_table_response({table})").fetchone()
     return row[0] if row else {}
+
+
+def _read_manifests(duck: duckdb.DuckDBPyConnection, alias: str, ref: TableRef, metadata: Mapping[str, Any]) -> None:
+    """Have DuckDB cache the snapshot's manifests.
+
+    A scan reads them in the background, and one that can't be read there ends the process; here it is an error.
+    """
+    if metadata.get("current-snapshot-id", NO_SNAPSHOT) in (None, NO_SNAPSHOT):
+        return
+    table = literal(qualified(alias, ref.schema_name, ref.table_name))
+    duck.execute(f"SELECT count(*) FROM iceberg_metadata({table})").fetchall()
 
 
 def _table(ref: TableRef, metadata: Mapping[str, Any]) -> DiscoveredTable:

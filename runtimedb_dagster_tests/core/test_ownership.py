@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from runtimedb_dagster import RuntimeDB, Settings, failpoints
+from runtimedb_dagster.catalog.identity import IdentityCatalog
 from runtimedb_dagster.errors import (
     CatalogMovedError,
     ConfigurationError,
@@ -125,6 +126,29 @@ def test_of_a_home_moved_aside_and_its_copy_in_its_place_only_one_goes_on(
         assert db.verify() == []
     with RuntimeDB(Settings(home=tmp_path / "aside", **settings)) as aside:
         everything_refused(aside, ForeignStorageError, "this one is a copy of")
+
+
+def test_a_takeover_that_ends_before_the_catalog_knows_of_it_holds(
+    original: RuntimeDB, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = copied(original.settings.home, tmp_path / "copy")
+
+    def end(*_: object) -> None:
+        raise OSError("it ended")
+
+    monkeypatch.setattr(IdentityCatalog, "mark", end)
+    with pytest.raises(OSError, match="it ended"):
+        original.adopt_storage()
+    monkeypatch.undo()
+    assert original.verify() == []
+    refresh_all(original)
+    original.adopt_storage()
+    assert original.verify() == []
+    with RuntimeDB(Settings(home=home, storage_url=original.settings.storage_url)) as copy:
+        everything_refused(copy, ForeignStorageError, "belongs to another catalog")
+        copy.adopt_storage()
+        assert copy.verify() == []
+    everything_refused(original, ForeignStorageError, "belongs to another catalog")
 
 
 def test_a_catalog_is_not_moved_away_from_its_storage(

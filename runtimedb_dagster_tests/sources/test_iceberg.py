@@ -6,6 +6,7 @@ AWS Glue can't be reached from a test: of it only the statements are looked at.
 from __future__ import annotations
 
 import datetime as dt
+import os
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -46,7 +47,7 @@ from runtimedb_dagster.errors import ConfigurationError, RefreshError, SourceErr
 from runtimedb_dagster.model import Column
 from runtimedb_dagster.request import TableRefreshResult
 from runtimedb_dagster.sources import SourceUrl, iceberg, open_source
-from runtimedb_dagster_tests.core.support import rediscover, refresh_all
+from runtimedb_dagster_tests.core.support import output_of, rediscover, refresh_all
 from runtimedb_dagster_tests.seaweed import KEY_SECRET, WAREHOUSE, Seaweed, seaweed
 from runtimedb_dagster_tests.sources.support import PASSWORD_ENV
 
@@ -124,6 +125,33 @@ def test_tables_of_several_namespaces_are_refreshed_and_queried(
             (1000, "625625.00")
         ]
         assert reader.execute("FROM ice.other.orders").fetchall() == [("x",)]
+
+
+WITHOUT_MANIFESTS = """
+import sys
+from runtimedb_dagster import RuntimeDB, Settings
+from runtimedb_dagster_tests.core.faulty import BODIES, Fault, faulty
+from runtimedb_dagster_tests.core.support import refresh_all
+from runtimedb_dagster_tests.seaweed import Seaweed
+
+home, catalog, store, variable = sys.argv[1:]
+with faulty(f"http://127.0.0.1:{store}") as between, RuntimeDB(Settings(home=home)) as db:
+    url = Seaweed(int(catalog), int(between.endpoint.rpartition(":")[2])).url()
+    db.connect("ice", url, password_env=variable)
+    for answer in (500, 404, "gone", "portal"):
+        fault = Fault("GET", "", answer, body=BODIES.get(answer, b"<Error><Code>InternalError</Code></Error>"))
+        between.draw = lambda _, target: fault if target.split("?")[0].endswith("-m0.avro") else None
+        (error,) = refresh_all(db, "ice").errors
+        assert error["error"].startswith("ice.shop.t: the source can't describe it: "), error
+    between.draw = None
+    print(refresh_all(db, "ice").total_rows)
+"""
+
+
+def test_manifests_that_can_not_be_read_are_an_error_and_the_process_lives(lake: Seaweed, tmp_path: Path) -> None:
+    lake.run("CREATE TABLE lake.shop.t AS SELECT range AS i FROM range(10)", "INSERT INTO lake.shop.t VALUES (10)")
+    home, ports = tmp_path / "home", (lake.catalog_port, lake.store_port)
+    assert output_of(WITHOUT_MANIFESTS, home, *ports, PASSWORD_ENV, env=dict(os.environ)) == "11\n"
 
 
 def test_discovery_finds_what_the_metadata_tells(db: RuntimeDB, lake: Seaweed, connect: Callable[..., None]) -> None:

@@ -37,9 +37,18 @@ IN_TIME_SECONDS = 120
 # What who was left alone may be told, for others are at work beside it.
 EXPECTED = re.compile(
     r"later refresh|There is no connection|already|has no version|There is no table|not found|no longer|"
-    r"was removed|is being removed|does not exist"
+    r"was removed|is being removed|does not exist|exists\. Choose another name|was dropped while it was refreshed"
 )
 LOCKED = re.compile(r"database is locked")
+# Each may also have ended before its signal came.
+STATUSES = {
+    "none": (0, 1),
+    "kill": (0, 1, -signal.SIGKILL),
+    "interrupt": (0, 1, 130),
+    "terminate": (0, 1, -signal.SIGTERM),
+    "stop": (0, 1),
+    "stop and kill": (0, 1, -signal.SIGKILL),
+}
 WAYS = ("none", "none", "kill", "kill", "interrupt", "terminate", "stop", "stop and kill")
 
 
@@ -142,9 +151,12 @@ class Lane(Shop):
             self.durations[command.arguments[0]] = [*self.durations[command.arguments[0]][-20:], command.seconds]
             self.longest = max(self.longest, command.seconds)
             told = EXPECTED.search(err + command.out) or (stopped and LOCKED.search(err + command.out))
-            verdict.require(f"{name} succeeds", command.status and not told and (command.out + err)[-600:], False)
-        elif way == "interrupt":
-            verdict.require(f"{name} interrupted", command.status in (0, 1, 130, -signal.SIGINT), True)
+            failed = f"status {command.status}: {(command.out + err)[-600:]}" if command.status and not told else ""
+            verdict.require(f"{name} succeeds", failed, "")
+        statuses = STATUSES[way]
+        verdict.require(
+            f"{name} ({way}) ends with one of {statuses}", command.status in statuses or command.status, True
+        )
 
     def _move(self) -> None:
         """Move the catalog into another database; whatever happens meanwhile, one of the two is in charge."""
