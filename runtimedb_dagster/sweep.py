@@ -49,6 +49,8 @@ class Sweeper:
                     self.catalog.deletions.put_off(deletion, token, error, now + _backoff(deletion.attempts))
                     failures.append((deletion, error))
             deleted += len(batch) - len(failed)
+        if path is None:
+            self.storage.tidy()
         errors = [{"table": failed.table, "path": failed.path, "error": error} for failed, error in failures]
         return SweepResult(files_deleted=deleted, files_failed=len(errors), errors=errors)
 

@@ -49,6 +49,9 @@ class Storage(Protocol):
     def write_marker(self, content: bytes) -> None:
         """Have the storage say whose it is; `list` does not tell of it."""
 
+    def tidy(self) -> None:
+        """Remove what writers of the marker have left that were ended."""
+
 
 def open_storage(url: str, staging: Path) -> Storage:
     """The storage at a URL (`file:///path`, `s3://bucket/prefix`) or a plain path.

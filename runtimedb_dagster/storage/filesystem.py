@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import stat
 import uuid
@@ -151,6 +152,7 @@ class FileStorage:
         new = target.with_name(f"{MARKER}.{uuid.uuid4().hex}")
         with _named_errors(target, "written"):
             self._make_directories(self.root)
+        with _named_errors(target, "written"), self._writing_the_marker():
             descriptor = os.open(new, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
             try:
                 os.write(descriptor, content)
@@ -159,6 +161,32 @@ class FileStorage:
                 os.close(descriptor)
             new.rename(target)
             _fsync(self.root)
+
+    def tidy(self) -> None:
+        """Remove what writers of the marker have left that were ended.
+
+        Raises:
+            StorageError
+        """
+        left = list(self.root.glob(f"{MARKER}.*"))
+        if left:
+            with _named_errors(self.root / MARKER, "tidied"), self._writing_the_marker() as alone:
+                for path in left if alone else []:
+                    path.unlink(missing_ok=True)
+
+    @contextmanager
+    def _writing_the_marker(self) -> Iterator[bool]:
+        """Wait for others that write the marker; whether the file system knows of them."""
+        directory = os.open(self.root, os.O_RDONLY)
+        try:
+            try:
+                fcntl.flock(directory, fcntl.LOCK_EX)
+            except OSError:
+                yield False
+            else:
+                yield True
+        finally:
+            os.close(directory)
 
     def _require_safe(self, path: str) -> None:
         if not is_safe(path):

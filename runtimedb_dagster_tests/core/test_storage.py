@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import stat
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from runtimedb_dagster.errors import ConfigurationError, StorageError, UnsafePathError
 from runtimedb_dagster.storage import FileStorage, Storage, filesystem, open_storage
+from runtimedb_dagster.storage.paths import MARKER
 
 PATH = "c1/main/orders/orders_v1.parquet"
 
@@ -69,6 +72,35 @@ def written(storage: Storage, path: str = PATH, content: str = "content") -> str
 
 def mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
+
+
+def test_what_a_writer_of_the_marker_left_is_tidied_and_not_what_one_is_writing(
+    storage: Storage, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage.write_marker(b"one")
+    (root / f"{MARKER}.left").write_bytes(b"half")
+    written(storage)
+    writing, tidying, real = threading.Event(), threading.Event(), os.fsync
+
+    def fsync(descriptor: int) -> None:
+        writing.set()
+        assert tidying.wait(30)
+        real(descriptor)
+
+    def tidy() -> None:
+        tidying.set()
+        storage.tidy()
+
+    with ThreadPoolExecutor(2) as pool:
+        monkeypatch.setattr(os, "fsync", fsync)
+        writer = pool.submit(storage.write_marker, b"two")
+        assert writing.wait(30)
+        tidier = pool.submit(tidy)
+        writer.result(30)
+        tidier.result(30)
+    assert [path.name for path in root.glob(f"{MARKER}*")] == [MARKER]
+    assert storage.read_marker() == b"two"
+    assert storage.exists(PATH)
 
 
 def test_a_file_is_written_and_then_has_its_name(storage: Storage, root: Path) -> None:

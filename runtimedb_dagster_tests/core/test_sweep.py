@@ -12,6 +12,7 @@ import pytest
 from runtimedb_dagster import RuntimeDB
 from runtimedb_dagster.heartbeat import utc_now
 from runtimedb_dagster.request import SweepResult
+from runtimedb_dagster.storage.paths import MARKER
 from runtimedb_dagster_tests.core.places import everywhere
 from runtimedb_dagster_tests.core.support import Inside, SourceFile, current, refresh_all, refresh_one, rows
 
@@ -87,6 +88,15 @@ def test_the_file_of_a_current_version_is_refused(db: RuntimeDB, inside: Inside)
     assert "current version" in result.errors[0]["error"]
     assert rows(db, "SELECT count(*) FROM shop.main.orders") == [(100,)]
     assert pending_attempts(db) == {path: 1}
+
+
+def test_what_a_killed_takeover_left_is_removed(db: RuntimeDB, inside: Inside, shop: SourceFile) -> None:
+    refresh_all(db)
+    left = inside.root / f"{MARKER}.0123"
+    left.touch()
+    db.sweep()
+    assert not left.exists()
+    assert db.verify() == []
 
 
 def test_a_failed_deletion_backs_off_is_retried_for_ever_and_never_dropped(db: RuntimeDB, inside: Inside) -> None:

@@ -8,10 +8,11 @@ from __future__ import annotations
 import multiprocessing
 import os
 import sys
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from time import monotonic, sleep
@@ -19,6 +20,8 @@ from time import monotonic, sleep
 __all__ = ["Command", "preload", "start"]
 
 CONTEXT = multiprocessing.get_context("forkserver")
+# Whoever starts a process asks after all others, and a status can be had but once.
+ONE_AT_A_TIME = threading.Lock()
 
 
 @dataclass
@@ -47,7 +50,7 @@ class Command:
 
     def signal(self, number: int) -> bool:
         """Send it a signal, unless it has ended."""
-        if self._process.exitcode is not None:
+        if self._exitcode() is not None:
             return False
         with suppress(ProcessLookupError):
             os.kill(self._process.pid or 0, number)
@@ -56,8 +59,7 @@ class Command:
 
     def wait(self, seconds: float) -> bool:
         """Wait until it has ended; whether it did in time."""
-        self._process.join(seconds)
-        if self._process.exitcode is None:
+        if not wait([self._process.sentinel], seconds) or self._exitcode() is None:
             return False
         if not self.seconds:
             self.seconds = monotonic() - self.started
@@ -66,9 +68,13 @@ class Command:
     @property
     def status(self) -> int:
         """As a shell has it; a signal's number as a negative."""
-        status = self._process.exitcode
+        status = self._exitcode()
         assert status is not None
         return status
+
+    def _exitcode(self) -> int | None:
+        with ONE_AT_A_TIME:
+            return self._process.exitcode
 
     @property
     def out(self) -> str:
@@ -82,8 +88,9 @@ class Command:
 
     def close(self) -> None:
         """End it for sure, and forget its files."""
-        self._process.kill()
-        self._process.join()
+        with ONE_AT_A_TIME:
+            self._process.kill()
+            self._process.join()
         self._began.close()
         for suffix in (".out", ".err"):
             self.files.with_suffix(suffix).unlink(missing_ok=True)
@@ -98,7 +105,8 @@ def start(arguments: Sequence[str], environment: Mapping[str, str], files: Path)
     """Start a command line; what it writes goes to `files` with the endings `.out` and `.err`."""
     heard, told = CONTEXT.Pipe(duplex=False)
     process = CONTEXT.Process(target=_run, args=(list(arguments), dict(environment), str(files), told))
-    process.start()
+    with ONE_AT_A_TIME:
+        process.start()
     told.close()
     return Command(arguments, files, process, heard)
 

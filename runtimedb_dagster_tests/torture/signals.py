@@ -166,12 +166,12 @@ class Lane(Shop):
         command = ("migrate", "--from", old, "--json")
         moving = start(command, before, self.directory / new_id())
         self._send(moving, way, self._instant(moving))
-        moved = moving.wait(0) and moving.status == 0
         again = start(command, before, self.directory / new_id())
         self._send(again, "none", 0)
         verdict.require("the second attempt ended", again.wait(0), True)
-        known = again.status == 0 or (moved and "This catalog was moved to" in again.err)
-        verdict.require("the move can be called again", known or again.err, True)
+        # Where the first had done all that there is to do, the second is told so.
+        done = again.status == 0 or "This catalog was moved to" in again.err
+        verdict.require("the move can be called again", done or f"status {again.status}: {again.err}", True)
         if again.status == 0:
             self.durations["migrate"] = [*self.durations["migrate"][-20:], again.seconds]
         late = start(("sweep",), {**before, "RUNTIMEDB_CATALOG_URL": old}, self.directory / new_id())

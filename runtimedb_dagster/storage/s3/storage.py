@@ -184,6 +184,9 @@ class S3Storage:
         with self._store.named_errors(MARKER, "written"):
             self._store.client.put_object(Bucket=self.url.bucket, Key=self.url.key(MARKER), Body=content)
 
+    def tidy(self) -> None:
+        """Nothing to do: an object is there whole or not at all."""
+
     def _key(self, path: str) -> str:
         if not is_safe(path):
             raise UnsafePathError(f"The path '{path}' does not lie under {self.url.location('')}; it was not touched")
