@@ -46,6 +46,8 @@ def cli(context: click.Context, home: Path | None, debug: bool) -> None:
 def main() -> None:
     """Run the command; an error is one line and exit status 1, a traceback only with --debug."""
     terminal.take_any_encoding()
+    if "--debug" not in sys.argv:
+        terminal.tell_warnings()
     try:
         status = cli(standalone_mode=False)
     except click.ClickException as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 import json
+import logging
 import re
 import sys
 from collections.abc import Iterator, Sequence
@@ -43,6 +44,7 @@ __all__ = [
     "show_rows",
     "show_tables",
     "take_any_encoding",
+    "tell_warnings",
 ]
 
 # What is piped has no width to fold at.
@@ -64,6 +66,21 @@ def take_any_encoding() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+
+
+class _OneLine(logging.Handler):
+    """What goes wrong beside the way: a line each, as errors are; where it comes from is for --debug."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """A line on standard error."""
+        reason = f": {record.exc_info[1]}" if record.exc_info and record.exc_info[1] else ""
+        err.print(f"[yellow]Warning:[/yellow] {escape(plain(' '.join((record.getMessage() + reason).split())))}")
+
+
+def tell_warnings() -> None:
+    """Show our warnings, and none of the libraries', which are told as errors by whoever used them."""
+    logging.getLogger().addHandler(logging.NullHandler())
+    logging.getLogger(__package__).addHandler(_OneLine(logging.WARNING))
 
 
 def say(text: str) -> None:

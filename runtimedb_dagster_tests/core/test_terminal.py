@@ -138,3 +138,25 @@ def _await_work(process: subprocess.Popen[str]) -> None:
             return
         time.sleep(0.05)
     raise AssertionError("it never came to work")
+
+
+LOGGED = """
+import logging
+from runtimedb_dagster import terminal
+
+terminal.tell_warnings()
+for name in ("sqlalchemy.pool", "runtimedb_dagster.refresh", "runtimedb_dagster"):
+    try:
+        raise OSError("the disk\\\\n is full")
+    except OSError:
+        logging.getLogger(name).warning("the file of %s is left", "shop.main.t\\x1b[2J", exc_info=True)
+logging.getLogger("runtimedb_dagster.discovery").info("nothing to see")
+"""
+
+
+def test_a_warning_is_one_line_and_the_libraries_have_none() -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", LOGGED], capture_output=True, text=True, check=True, timeout=60
+    )
+    line = "Warning: the file of shop.main.t\\x1b[2J is left: the disk is full"
+    assert done.stderr.splitlines() == [line, line]

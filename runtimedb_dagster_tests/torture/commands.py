@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from time import monotonic, sleep
@@ -59,8 +59,11 @@ class Command:
 
     def wait(self, seconds: float) -> bool:
         """Wait until it has ended; whether it did in time."""
-        if not wait([self._process.sentinel], seconds) or self._exitcode() is None:
-            return False
+        until = monotonic() + seconds
+        while self._exitcode() is None:
+            if monotonic() >= until:
+                return False
+            sleep(0.005)
         if not self.seconds:
             self.seconds = monotonic() - self.started
         return True
