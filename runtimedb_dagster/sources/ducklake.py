@@ -21,6 +21,7 @@ from runtimedb_dagster.sources.dialect import AttachedDialect, Relation
 from runtimedb_dagster.sources.s3 import S3Options, create_s3_secret, s3_key
 from runtimedb_dagster.sources.secrets import hider
 from runtimedb_dagster.sources.url import SourceUrl
+from runtimedb_dagster.sources.watch import SSL_REQUEST, Peer, address_of
 from runtimedb_dagster.sql import identifier, literal, qualified
 
 __all__ = ["DuckLake", "DuckLakeOptions"]
@@ -28,6 +29,9 @@ __all__ = ["DuckLake", "DuckLakeOptions"]
 ALIAS = "ducklake"
 SQLITE, POSTGRESQL = "ducklake+sqlite", "ducklake+postgresql"
 CATALOG_EXTENSIONS = {SQLITE: ("sqlite_scanner",), POSTGRESQL: ("postgres_scanner",)}
+
+# A server that is cut off in the middle of a reading is noticed in 90 seconds, not in two hours.
+KEEPALIVES = "keepalives_idle=30 keepalives_interval=10 keepalives_count=6"
 
 
 class DuckLakeOptions(S3Options):
@@ -95,12 +99,19 @@ class DuckLake(AttachedDialect):
         }
         listed = ", ".join(f"{name} {literal(value)}" for name, value in given.items() if value is not None)
         # What a secret of PostgreSQL can't carry.
-        path = f"sslmode={self._options.sslmode} connect_timeout={self._options.connect_timeout}"
+        path = f"sslmode={self._options.sslmode} connect_timeout={self._options.connect_timeout} {KEEPALIVES}"
         database = "METADATA_PARAMETERS MAP {'TYPE': 'postgres', 'SECRET': 'source'}"
         return [
             f"CREATE TEMPORARY SECRET source (TYPE postgres, {listed})",
             f"CREATE TEMPORARY SECRET lake (TYPE ducklake, METADATA_PATH {literal(path)}, {database})",
         ]
+
+    def peer(self) -> Peer | None:
+        """The server of the catalog, and the store of the data, where they are known."""
+        store = address_of(self._options.s3_endpoint)
+        if self._url.scheme == POSTGRESQL and self._url.host:
+            return Peer(((self._url.host, self._url.port or 5432),), SSL_REQUEST, store)
+        return Peer((), None, store) if store else None
 
     def describe(self, duck: duckdb.DuckDBPyConnection, alias: str, ref: TableRef) -> Relation:
         """The table in DuckDB's words, unless rows that its catalog holds itself would come back as others."""

@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
-from urllib.parse import urlsplit
 
 import duckdb
 from pydantic import Field
@@ -24,7 +23,7 @@ from runtimedb_dagster.sources.projection import Projected
 from runtimedb_dagster.sources.s3 import S3Options, create_s3_secret, s3_key
 from runtimedb_dagster.sources.secrets import hider
 from runtimedb_dagster.sources.url import SourceUrl
-from runtimedb_dagster.sources.watch import Peer
+from runtimedb_dagster.sources.watch import Peer, address_of
 from runtimedb_dagster.sql import create_secret, identifier, literal, qualified
 
 __all__ = ["Iceberg", "IcebergOptions"]
@@ -35,7 +34,6 @@ GLUE = "iceberg+glue"
 LOADED_AT_A_TIME = 8
 # As some writers say that a table has none.
 NO_SNAPSHOT = -1
-HTTP_PORTS = {"http": 80, "https": 443}
 
 
 class IcebergOptions(S3Options):
@@ -82,11 +80,14 @@ class Iceberg(AttachedDialect):
         return [*statements, self._attach(self._url.path, self._rest_parameters())]
 
     def peer(self) -> Peer | None:
-        """The catalog and who hands out its tokens; DuckDB ends each request, and its three repetitions, by itself."""
+        """The catalog, who hands out its tokens, and the store, where it is known.
+
+        DuckDB ends each request, and its three repetitions, by itself, after 30 seconds each.
+        """
         if self._url.scheme == GLUE:
             return None
-        addresses = [_address(url) for url in (self._endpoint(), self._options.oauth2_server_uri or "")]
-        return Peer(tuple(address for address in addresses if address), hello=None)
+        urls = (self._endpoint(), self._options.oauth2_server_uri, self._options.s3_endpoint)
+        return Peer(tuple(address for url in urls for address in address_of(url)), hello=None)
 
     def _attach(self, warehouse: str, parameters: str) -> str:
         return f"ATTACH {literal(warehouse)} AS {ALIAS} (TYPE iceberg, READ_ONLY, {parameters})"
@@ -198,16 +199,6 @@ class Iceberg(AttachedDialect):
             if sign in error:
                 return f"{told}; {advice}"
         return told
-
-
-def _address(url: str) -> tuple[str, int] | None:
-    """Host and port; None for what is no URL, which DuckDB refuses with words of its own."""
-    try:
-        parts = urlsplit(url)
-        port = parts.port or HTTP_PORTS.get(parts.scheme)
-    except ValueError:
-        return None
-    return (parts.hostname, port) if parts.hostname and port else None
 
 
 def _warehouse(url: SourceUrl) -> str:

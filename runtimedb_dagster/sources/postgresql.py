@@ -13,7 +13,6 @@ import contextlib
 import json
 import logging
 import re
-import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -31,7 +30,7 @@ from runtimedb_dagster.sources.postgresql_session import FORMS, Session, Surroun
 from runtimedb_dagster.sources.postgresql_types import project
 from runtimedb_dagster.sources.projection import Projected
 from runtimedb_dagster.sources.url import SourceUrl, checked_host, host_and_port
-from runtimedb_dagster.sources.watch import Peer
+from runtimedb_dagster.sources.watch import SSL_REQUEST, Peer
 from runtimedb_dagster.sql import identifier, literal, qualified
 
 __all__ = ["PostgreSQL", "PostgreSQLOptions"]
@@ -42,8 +41,6 @@ ALIAS = "postgresql"
 # DuckDB's scan reads tasks of 1,000 pages; a smaller table has one, and no gain from it.
 PARALLEL_FROM_PAGES = 1_000
 LOCKABLE = ("r", "p", "v")
-# SSLRequest, which any server answers with one byte.
-HELLO = struct.pack("!ii", 8, 80877103)
 STARTUP_REFUSED = "unsupported startup parameter"
 
 
@@ -182,7 +179,7 @@ class PostgreSQL(AttachedDialect):
         hosts = self._hosts() or [("/var/run/postgresql", 5432)]
         return Peer(
             tuple((f"{host}/.s.PGSQL.{port}", 0) if host.startswith("/") else (host, port) for host, port in hosts),
-            HELLO,
+            SSL_REQUEST,
         )
 
     def _parameters(self) -> str:

@@ -10,13 +10,15 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import struct
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from time import monotonic
+from urllib.parse import urlsplit
 
-__all__ = ["Overrun", "Peer", "watched"]
+__all__ = ["SSL_REQUEST", "Overrun", "Peer", "address_of", "watched"]
 
 TICK_SECONDS = 0.1
 PROBE_EVERY_SECONDS = 30.0
@@ -25,6 +27,9 @@ PROBE_TIMEOUT_SECONDS = 10.0
 MISSED_PROBES = 3
 # What the server is given to end a statement when it is asked to.
 PATIENCE_SECONDS = 10.0
+# Which any PostgreSQL answers with one byte.
+SSL_REQUEST = struct.pack("!ii", 8, 80877103)
+HTTP_PORTS = {"http": 80, "https": 443}
 
 
 @dataclass(frozen=True)
@@ -35,10 +40,12 @@ class Peer:
         hosts: names or addresses with their ports; directories of Unix sockets are paths of sockets, with port 0.
         hello: what makes it send at least one byte; empty if it speaks first; None if it is not to be asked, for its
             clients' own time-outs see that it is mute.
+        beside: other servers that are read from and not asked.
     """
 
     hosts: tuple[tuple[str, int], ...]
     hello: bytes | None = b""
+    beside: tuple[tuple[str, int], ...] = ()
 
     def answers(self) -> bool:
         """Whether any of the hosts sends a byte, or none is asked."""
@@ -46,8 +53,18 @@ class Peer:
 
     def cut(self) -> int:
         """Shut down this process's sockets to the server; returns how many there were."""
-        addresses = {address for host, port in self.hosts for address in _addresses(host, port)}
+        addresses = {address for host, port in self.hosts + self.beside for address in _addresses(host, port)}
         return sum(_shut_down(int(name), addresses) for name in os.listdir("/proc/self/fd"))  # noqa: PTH208
+
+
+def address_of(url: str | None) -> tuple[tuple[str, int], ...]:
+    """Host and port of a URL, for a peer; none for what is no URL, which DuckDB refuses with words of its own."""
+    try:
+        parts = urlsplit(url or "")
+        port = parts.port or HTTP_PORTS.get(parts.scheme)
+    except ValueError:
+        return ()
+    return ((parts.hostname, port),) if parts.hostname and port else ()
 
 
 @dataclass

@@ -147,7 +147,7 @@ from runtimedb_dagster import terminal
 terminal.tell_warnings()
 for name in ("sqlalchemy.pool", "runtimedb_dagster.refresh", "runtimedb_dagster"):
     try:
-        raise OSError("the disk\\\\n is full")
+        raise OSError("the disk\\n is full")
     except OSError:
         logging.getLogger(name).warning("the file of %s is left", "shop.main.t\\x1b[2J", exc_info=True)
 logging.getLogger("runtimedb_dagster.discovery").info("nothing to see")
