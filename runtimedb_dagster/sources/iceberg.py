@@ -53,6 +53,8 @@ class Iceberg(AttachedDialect):
     options = IcebergOptions
     # `iceberg` needs the two others, and would fetch them from the network.
     extensions: Sequence[str] = ("avro", "httpfs", "iceberg")
+    # What `_read_manifests` has read is not asked for again.
+    config: Mapping[str, Any] = {"enable_external_file_cache": True}
 
     def __init__(self, url: SourceUrl, options: IcebergOptions, password: str | None) -> None:
         """Speak with the catalog that `url` names."""
