@@ -19,7 +19,7 @@ MINUTES ?= inf
 OF ?= signals
 PYTEST = env -u RUNTIMEDB_HOME -u DAGSTER_HOME $(BIN)/python -m pytest
 
-.PHONY: help demo dev instance test test-core test-sources test-deployment test-jobs torture campaign soak crowd fuzz lock audit lint bench docs format clean
+.PHONY: help demo dev instance test test-core test-sources test-deployment test-jobs torture campaign regress soak crowd fuzz lock audit lint bench docs format clean
 
 help:
 	@echo "make demo    a real database, connected, materialized by Dagster, queried"
@@ -27,6 +27,7 @@ help:
 	@echo "make test    all tests"
 	@echo "make torture every fault REPEAT=$(REPEAT) times on every catalog and storage (80 minutes on 2 cores; MINUTES=15 ends it sooner)"
 	@echo "make campaign OF=signals (or store, or mute) MINUTES=15: what is drawn by lot, for as long as is said"
+	@echo "make regress     PostgreSQL's and MariaDB's own test databases, every value compared (Debian; 15 minutes)"
 	@echo "make soak    everything at once for SECONDS=$(SECONDS) on STORAGE=$(STORAGE) (or s3), while servers restart and clocks are off"
 	@echo "make lint    ruff, mypy, import-linter"
 	@echo "make crowd   many processes over the same tables (SECONDS=60 for each storage)"
@@ -60,6 +61,10 @@ torture: $(VENV)/test.stamp
 # Signals to processes, a store that misbehaves, sources that go mute, all at random; one table, and exit status 1.
 campaign: $(VENV)/test.stamp
 	@env -u RUNTIMEDB_HOME -u DAGSTER_HOME $(BIN)/python -W ignore -m $(TESTS).torture.campaign $(OF) --minutes $(MINUTES)
+
+# What other projects test themselves with, from Debian's packages, on servers of the tests' own.
+regress: $(VENV)/test.stamp
+	@env -u RUNTIMEDB_HOME -u DAGSTER_HOME $(BIN)/python -W ignore -m $(TESTS).regress --cache $(VENV)/regress
 
 # Refreshes, readers, sweeps, changes, restarts at once, on two servers of its own; by hand, for it takes its time.
 soak: $(VENV)/test.stamp

