@@ -7,6 +7,7 @@ import stat
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -101,6 +102,26 @@ def test_what_a_writer_of_the_marker_left_is_tidied_and_not_what_one_is_writing(
     assert [path.name for path in root.glob(f"{MARKER}*")] == [MARKER]
     assert storage.read_marker() == b"two"
     assert storage.exists(PATH)
+
+
+def test_a_writer_that_wakes_up_in_the_middle_of_a_deletion_leaves_nothing(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage.prepare(PATH).write_text("late")
+    real, woken = filesystem._unlink, list[str]()
+
+    def unlink(directory: int, name: str, path: str) -> bool:
+        gone = real(directory, name, path)
+        if not woken:
+            woken.append(name)
+            with suppress(StorageError):
+                storage.finalize(PATH)
+        return gone
+
+    monkeypatch.setattr(filesystem, "_unlink", unlink)
+    storage.delete(PATH)
+    assert woken
+    assert not storage.exists(PATH)
 
 
 def test_a_file_is_written_and_then_has_its_name(storage: Storage, root: Path) -> None:
