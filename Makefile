@@ -9,8 +9,9 @@ PORT ?= 3000
 SECONDS ?= 60
 EXTRAS_LOCKED := ui downstream postgresql s3 workers ducklake iceberg motherduck
 TESTS := runtimedb_dagster_tests
-# Four parts side by side, which mostly wait: for a disk, for servers, for a daemon's minutes.
-CORE := $(TESTS)/core $(TESTS)/downstream
+# Five parts side by side, which mostly wait: for a disk, for servers, for a daemon's minutes.
+CORE := $(wildcard $(TESTS)/core/test_[a-r]*.py) $(TESTS)/core/catalog $(TESTS)/downstream
+STORAGES := $(wildcard $(TESTS)/core/test_[s-z]*.py)
 SOURCES := $(TESTS)/sources $(TESTS)/test_spread.py $(TESTS)/test_workers.py
 DEPLOYMENT := $(TESTS)/test_deployment.py $(TESTS)/test_browser.py
 REPEAT ?= 20
@@ -19,7 +20,7 @@ MINUTES ?= inf
 OF ?= signals
 PYTEST = env -u RUNTIMEDB_HOME -u DAGSTER_HOME $(BIN)/python -m pytest
 
-.PHONY: help demo dev instance test test-core test-sources test-deployment test-jobs torture campaign regress soak crowd fuzz lock audit lint bench docs format clean
+.PHONY: help demo dev instance test test-core test-storages test-sources test-deployment test-jobs torture campaign regress soak crowd fuzz lock audit lint bench docs format clean
 
 help:
 	@echo "make demo    a real database, connected, materialized by Dagster, queried"
@@ -42,11 +43,13 @@ dev: $(VENV)/demo.stamp instance
 	$(BIN)/dagster dev -p $(PORT)
 
 test: $(VENV)/test.stamp
-	@$(MAKE) --no-print-directory -j4 --output-sync=target test-core test-sources test-deployment test-jobs
+	@$(MAKE) --no-print-directory -j5 --output-sync=target test-core test-storages test-sources test-deployment test-jobs
 
 # Each prints when it is done.
 test-core:
 	@$(PYTEST) $(CORE)
+test-storages:
+	@$(PYTEST) $(STORAGES)
 test-sources:
 	@$(PYTEST) $(SOURCES)
 test-deployment:

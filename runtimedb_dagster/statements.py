@@ -50,6 +50,8 @@ MOST_NAME_PARTS = 50
 PARSER_LIMITS = {"memory_limit": "512MB", "threads": 1}
 # Runs of numbers are what makes statements long; where one stands, none of its numbers is a name.
 LONG = 100_000
+# Of other values so many fit; to find out that more don't takes the parser half a minute.
+MOST_VALUES = 250_000
 NUMBERS = re.compile(r"(?:,[ \t]*+-?[0-9]++(?:\.[0-9]++)?+[ \t]*+(?=,)){64,}+")
 
 TABLE = re.compile(r'\{(?:"class":"[A-Z_]+",)?"type":"(BASE_TABLE|TABLE_FUNCTION)"')
@@ -115,6 +117,8 @@ def _require_one_select(query: str) -> None:
 def _tree(query: str) -> str:
     """The statement as DuckDB's parser sees it, runs of numbers left out."""
     shorter = NUMBERS.sub(",0", query) if len(query) > LONG else query
+    if shorter.count(",") > MOST_VALUES:
+        raise _too_long(query)
     tree = _serialized(shorter)
     if tree.startswith('{"error":true') and shorter != query:
         tree = _serialized(query)
@@ -128,13 +132,16 @@ def _serialized(query: str) -> str:
         try:
             row = parser.execute("SELECT json_serialize_sql(?)", [query]).fetchone()
         except duckdb.OutOfMemoryException:
-            raise QueryError(
-                f"The query is too long to be looked through ({len(query):,} characters); join a table instead of "
-                "listing values"
-            ) from None
+            raise _too_long(query) from None
         except duckdb.Error as error:
             raise QueryError(f"The query can't be parsed: {error}") from error
     return str(row[0]) if row else '{"error":true,"error_message":"no answer from the parser"}'
+
+
+def _too_long(query: str) -> QueryError:
+    return QueryError(
+        f"The query is too long to be looked through ({len(query):,} characters); join a table instead of listing values"
+    )
 
 
 def _node(tree: str, start: int) -> dict[str, Any]:

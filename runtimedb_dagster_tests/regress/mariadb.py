@@ -26,7 +26,6 @@ WANTED = re.compile(
 )
 DELIMITER = re.compile(r"\s*(?:--\s*)?delimiter\s+(\S+?);?\s*$", re.IGNORECASE)
 SECONDS = 20
-SYSTEM = ("information_schema", "mysql", "performance_schema", "sys")
 TRAILING_ZEROS = re.compile(r"(\.\d*?)0+$")
 
 
@@ -38,8 +37,7 @@ def run(tests: Path, directory: Path) -> Judgement:
             _build(server, file)
         with RuntimeDB(Settings(home=directory / "home", grace_period=0)) as db:
             url = f"mysql://{server.user}@127.0.0.1:{server.port}/"
-            left_out = ",".join(f"{name}.*" for name in SYSTEM)
-            db.connect("maria", url, password_env=PASSWORD_ENV, exclude=left_out, discovery_timeout=600)
+            db.connect("maria", url, password_env=PASSWORD_ENV, discovery_timeout=600)
             return judge(db, "maria", Tongue(partial(_source_rows, server), _written, _alike))
 
 
