@@ -140,7 +140,8 @@ def _serialized(query: str) -> str:
 
 def _too_long(query: str) -> QueryError:
     return QueryError(
-        f"The query is too long to be looked through ({len(query):,} characters); join a table instead of listing values"
+        f"The query is too long to be looked through ({len(query):,} characters); join a table instead of "
+        "listing values"
     )
 
 
