@@ -6,10 +6,11 @@ import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-
-import duckdb
+from time import sleep
 
 from runtimedb_dagster import RuntimeDB, Table
+from runtimedb_dagster.model import Column
+from runtimedb_dagster.reader import Query
 
 __all__ = ["Judgement", "Row", "Tongue", "judge"]
 
@@ -78,36 +79,55 @@ def judge(
             reason = _reason(str(outcome.error).removeprefix(f"{outcome.ref}: "))
             judgement.refused[reason] += 1
             judgement.named.setdefault(reason, []).append(str(outcome.ref))
-    for table in db.tables(connection):
-        if table.version is not None:
-            _compare(db, table, tongue, judgement)
+    with db.query() as query:
+        kept = [table for table in db.tables(connection) if table.version is not None]
+        differing = [table for table in kept if not _is_exact(query, table, tongue, judgement)]
+    # Their content may have changed since it was read.
+    list(db.refresh_tables(connection, differing))
+    with db.query() as query:
+        for table in differing:
+            _look_again(query, table, tongue, judgement)
     return judgement
 
 
-def _compare(db: RuntimeDB, table: Table, tongue: Tongue, judgement: Judgement) -> None:
-    assert table.version is not None
-    columns = table.version.columns
-    listed = ", ".join(tongue.written(each.name, each.type, each.source_type or "") for each in columns)
+def _is_exact(query: Query, table: Table, tongue: Tongue, judgement: Judgement) -> bool:
+    """Whether a version is what the source holds; counts it if so."""
+    given = _given(table, tongue)
+    if _kept(query, table, tongue) != given:
+        return False
+    judgement.exact += 1
+    judgement.columns += len(_columns(table))
+    judgement.rows += given.total()
+    return True
 
-    def compared(rows: Sequence[Row]) -> Counter[Row]:
-        return Counter(tuple(tongue.alike(value, table, place) for place, value in enumerate(row)) for row in rows)
 
-    try:
-        with db.query() as query:
-            kept = compared(query.sql(f"SELECT {listed} FROM {_quoted(table)}").fetchall())
-    except duckdb.Error as error:
-        judgement.wrong.append(f"{table.ref}: its version can't be written down: {error}")
-        return
-    given = compared(tongue.rows(table))
-    if kept == given:
-        judgement.exact += 1
-        judgement.columns += len(columns)
-        judgement.rows += given.total()
-    elif compared(tongue.rows(table)) != given:
+def _look_again(query: Query, table: Table, tongue: Tongue, judgement: Judgement) -> None:
+    """Tell what changes by itself from what is wrong."""
+    given, kept = _given(table, tongue), _kept(query, table, tongue)
+    sleep(1.1)  # some functions give the same for a second
+    if kept == given or given != _given(table, tongue):
         judgement.moving.append(str(table.ref))
-    else:
-        lost, found = list((given - kept).items())[:2], list((kept - given).items())[:2]
-        judgement.wrong.append(f"{table.ref} ({table.kind}): the source has {lost}, the version {found}")
+        return
+    lost, found = list((given - kept).items())[:2], list((kept - given).items())[:2]
+    judgement.wrong.append(f"{table.ref} ({table.kind}): the source has {lost}, the version {found}")
+
+
+def _given(table: Table, tongue: Tongue) -> Counter[Row]:
+    return _counted(tongue.rows(table), table, tongue)
+
+
+def _kept(query: Query, table: Table, tongue: Tongue) -> Counter[Row]:
+    listed = ", ".join(tongue.written(each.name, each.type, each.source_type or "") for each in _columns(table))
+    return _counted(query.sql(f"SELECT {listed} FROM {_quoted(table)}").fetchall(), table, tongue)
+
+
+def _counted(rows: Sequence[Row], table: Table, tongue: Tongue) -> Counter[Row]:
+    return Counter(tuple(tongue.alike(value, table, place) for place, value in enumerate(row)) for row in rows)
+
+
+def _columns(table: Table) -> Sequence[Column]:
+    assert table.version is not None
+    return table.version.columns
 
 
 def _quoted(table: Table) -> str:

@@ -53,7 +53,7 @@ def statements(text: str) -> Iterator[str]:
             statement += line + "\n"
             if line.rstrip().endswith(delimiter):
                 done = statement.rstrip().removesuffix(delimiter)
-                if WANTED.match(done) and "$" not in done:
+                if WANTED.match(done) and "$" not in done and "mysql." not in done.lower():
                     yield done
                 statement = ""
 
@@ -87,9 +87,15 @@ def _source_rows(server: Server, table: Table) -> list[Row]:
             cursor.execute("SET time_zone = '+00:00'")
         try:
             cursor.execute(f"SELECT {listed} FROM {name}")
-            return [tuple(None if value is None else str(value) for value in row) for row in cursor.fetchall()]
+            return [tuple(map(_plain, row)) for row in cursor.fetchall()]
         except pymysql.err.MySQLError as error:
             return [(f"{type(error).__name__}: {error}",)]
+
+
+def _plain(value: object) -> str | None:
+    if isinstance(value, bytes):
+        return value.hex().upper()
+    return None if value is None else str(value)
 
 
 def _asked(name: str, source_type: str) -> str:
@@ -102,7 +108,7 @@ def _asked(name: str, source_type: str) -> str:
     if kind.startswith(GEOMETRIES):
         return f"HEX(ST_AsWKB({value}))"
     if "binary" in kind or "blob" in kind:
-        return f"HEX({value})"
+        return value  # a function's result has an end
     if kind.startswith(TEXTS):
         return f"HEX(CONVERT({value} USING utf8mb4))"
     return f"CAST({value} AS CHAR)"
@@ -123,19 +129,23 @@ def _written(name: str, type_: str, source_type: str) -> str:
         return f"{value}::INTEGER::VARCHAR"
     if type_ == "BLOB":
         return f"hex({value})"
+    if type_ == "FLOAT":
+        return f"{value}::DOUBLE::VARCHAR"
     if kind.startswith(TEXTS) and not kind.startswith("bit"):
         return f"hex(encode({value}::VARCHAR))"
     return f"{value}::VARCHAR"
 
 
 def _alike(value: str | None, table: Table, place: int) -> str | None:
-    """Binary fractions by their value, times without trailing zeros and without the zone, which is UTC."""
+    """Numbers by their value, times without trailing zeros and without the zone, which is UTC."""
     assert table.version is not None
     if value is None or place >= len(table.version.columns):
         return value
     column = table.version.columns[place]
     if column.type in ("FLOAT", "DOUBLE"):
         return repr(float(value))
+    if column.type.endswith("INTEGER") or column.type.endswith("INT"):
+        return str(int(value))
     if column.type.startswith("TIMESTAMP"):
         value = value.removesuffix("+00")
         return TRAILING_ZEROS.sub(r"\1", value).removesuffix(".") if "." in value else value
