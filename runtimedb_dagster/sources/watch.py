@@ -8,13 +8,15 @@ the sockets to it are shut down, upon which whoever reads from them gets an erro
 from __future__ import annotations
 
 import contextlib
+import heapq
+import itertools
 import os
 import socket
 import struct
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from time import monotonic
 from urllib.parse import urlsplit
 
@@ -87,46 +89,106 @@ def watched(
         limit: seconds that the work may take.
         option: which raises the limit.
     """
-    overrun, done = Overrun(), threading.Event()
+    watch = _Watch(interrupt, cancel, peer, limit, option)
     if peer is None and limit is None:
-        yield overrun
+        yield watch.overrun
         return
-    watching = threading.Thread(
-        target=_watch, args=(overrun, done, interrupt, cancel, peer, limit, option), name="runtimedb-watch", daemon=True
-    )
-    watching.start()
+    _alarm.set(watch)
     try:
-        yield overrun
+        yield watch.overrun
     finally:
-        done.set()
-        watching.join(PROBE_TIMEOUT_SECONDS)
+        _alarm.done_with(watch)
 
 
-def _watch(
-    overrun: Overrun,
-    done: threading.Event,
-    interrupt: Callable[[], None],
-    cancel: Callable[[], None],
-    peer: Peer | None,
-    limit: float | None,
-    option: str,
-) -> None:
-    started, missed = monotonic(), 0
-    while True:
-        left = PROBE_EVERY_SECONDS if limit is None else min(PROBE_EVERY_SECONDS, started + limit - monotonic())
-        if done.wait(max(left, 0)):
-            return
-        if limit is not None and monotonic() - started >= limit:
-            overrun.reason = f"it took longer than {limit:g} s; raise the option {option}"
-            threading.Thread(target=cancel, name="runtimedb-cancel", daemon=True).start()
-            patience = PATIENCE_SECONDS
-            break
-        missed = 0 if peer is None or peer.answers() else missed + 1
-        if missed >= MISSED_PROBES:
-            overrun.reason = "the server no longer answers, not even a new connection; try again when it does"
-            patience = 0.0
-            break
-    _end(done, interrupt, peer, patience)
+@dataclass
+class _Watch:
+    """A block that is watched; a thread of its own looks after it once its first look is due, and not before."""
+
+    interrupt: Callable[[], None]
+    cancel: Callable[[], None]
+    peer: Peer | None
+    limit: float | None
+    option: str
+    overrun: Overrun = field(default_factory=Overrun)
+    done: threading.Event = field(default_factory=threading.Event)
+    started: float = field(default_factory=monotonic)
+    looking: threading.Thread | None = None
+
+    def pause(self) -> float:
+        """Seconds until the next look."""
+        if self.limit is None:
+            return PROBE_EVERY_SECONDS
+        return min(PROBE_EVERY_SECONDS, max(0.0, self.started + self.limit - monotonic()))
+
+    def look_after(self) -> None:
+        """Look, again and again, until the block is done or has to be ended."""
+        missed = 0
+        while not self.done.is_set():
+            if self.limit is not None and monotonic() - self.started >= self.limit:
+                self.overrun.reason = f"it took longer than {self.limit:g} s; raise the option {self.option}"
+                threading.Thread(target=self.cancel, name="runtimedb-cancel", daemon=True).start()
+                _end(self.done, self.interrupt, self.peer, PATIENCE_SECONDS)
+                return
+            missed = 0 if self.peer is None or self.peer.answers() else missed + 1
+            if missed >= MISSED_PROBES:
+                self.overrun.reason = "the server no longer answers, not even a new connection; try again when it does"
+                _end(self.done, self.interrupt, self.peer, 0.0)
+                return
+            self.done.wait(self.pause())
+
+
+class _Alarm:
+    """One thread of the process, which waits for the first look of each block: most end before it is due."""
+
+    def __init__(self) -> None:
+        """Wait for nothing yet."""
+        self._changed = threading.Condition()
+        self._waiting: list[tuple[float, int, _Watch]] = []
+        self._number = itertools.count()
+        self._thread: threading.Thread | None = None
+
+    def set(self, watch: _Watch) -> None:
+        """Have a block looked after once it is due."""
+        due = monotonic() + watch.pause()
+        with self._changed:
+            heapq.heappush(self._waiting, (due, next(self._number), watch))
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._wait, name="runtimedb-alarm", daemon=True)
+                self._thread.start()
+            elif self._waiting[0][2] is watch:
+                self._changed.notify()
+
+    def done_with(self, watch: _Watch) -> None:
+        """Look after a block no more."""
+        watch.done.set()
+        with self._changed:
+            self._waiting = [each for each in self._waiting if each[2] is not watch]
+            heapq.heapify(self._waiting)
+        if watch.looking is not None:
+            watch.looking.join(PROBE_TIMEOUT_SECONDS)
+
+    def _wait(self) -> None:
+        with self._changed:
+            while True:
+                left = self._waiting[0][0] - monotonic() if self._waiting else None
+                if left is None or left > 0:
+                    self._changed.wait(left)
+                    continue
+                _, _, watch = heapq.heappop(self._waiting)
+                watch.looking = threading.Thread(target=watch.look_after, name="runtimedb-watch", daemon=True)
+                watch.looking.start()
+
+
+_alarm = _Alarm()
+
+
+def _after_fork() -> None:
+    """A fork has none of the threads, and maybe a lock that one of them held."""
+    global _alarm  # noqa: PLW0603 - it is of the process
+    _alarm = _Alarm()
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 def _end(done: threading.Event, interrupt: Callable[[], None], peer: Peer | None, patience: float) -> None:
