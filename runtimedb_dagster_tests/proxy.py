@@ -6,9 +6,9 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-__all__ = ["Proxy", "dying", "proxy"]
+__all__ = ["MuteProxy", "Proxy", "dying", "mute_proxy", "proxy"]
 
 ENDING = "terminating connection due to unexpected postmaster exit"
 FATAL = b"SFATAL\0C57P01\0M" + ENDING.encode() + b"\0\0"
@@ -94,6 +94,76 @@ def proxy(server_port: int) -> Iterator[Proxy]:
         try:
             yield running
         finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            accepting.join()
+
+
+@dataclass
+class MuteProxy:
+    """A proxy before a server.
+
+    Attributes:
+        left: so many bytes of answers are passed on, then nothing more.
+        greets: new connections are served all the same.
+    """
+
+    port: int
+    left: float = float("inf")
+    greets: bool = False
+    speaks: threading.Event = field(default_factory=threading.Event)
+    passed: int = 0
+
+    def mute(self, after: float, *, greets: bool) -> None:
+        """Go mute after so many bytes."""
+        self.speaks.clear()
+        self.left, self.greets = after, greets
+
+    def speak(self) -> None:
+        """Pass everything on, also what was kept back."""
+        self.left = float("inf")
+        self.speaks.set()
+
+    def carry(self, client: socket.socket, server_port: int) -> None:
+        """Serve one client."""
+        free = self.greets and self.left <= 0
+        with client, socket.create_connection(("127.0.0.1", server_port)) as server:
+            back = threading.Thread(target=self._pass, args=(server, client, free, True), daemon=True)
+            back.start()
+            self._pass(client, server, free, False)
+            back.join()
+
+    def _pass(self, sender: socket.socket, receiver: socket.socket, free: bool, counted: bool) -> None:
+        with suppress(OSError):
+            while chunk := sender.recv(1 << 16):
+                if counted:
+                    self.passed += len(chunk)
+                    self.left -= len(chunk)
+                if not free and self.left <= 0:
+                    self.speaks.wait()
+                receiver.sendall(chunk)
+        for end in (sender, receiver):
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+
+@contextmanager
+def mute_proxy(server_port: int) -> Iterator[MuteProxy]:
+    """Start one before the server at a port of this machine."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        running = MuteProxy(listener.getsockname()[1])
+
+        def accept() -> None:
+            with suppress(OSError):
+                while True:
+                    client, _ = listener.accept()
+                    threading.Thread(target=running.carry, args=(client, server_port), daemon=True).start()
+
+        accepting = threading.Thread(target=accept, daemon=True)
+        accepting.start()
+        try:
+            yield running
+        finally:
+            running.speak()
             listener.shutdown(socket.SHUT_RDWR)
             accepting.join()
 

@@ -19,6 +19,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError
 from typing_extensions import ParamSpec
 
 from runtimedb_dagster.catalog.migrations import migrate
+from runtimedb_dagster.catalog.patience import bound
 from runtimedb_dagster.catalog.schema import clock, identity
 from runtimedb_dagster.errors import CatalogError, CatalogMovedError, CatalogUnavailableError, ConfigurationError
 from runtimedb_dagster.failpoints import hit
@@ -256,7 +257,8 @@ def _lost() -> DBAPIError:
 
 def _is_away(error: DBAPIError) -> bool:
     """Whether PostgreSQL took no connection; wrong passwords and names are for people to mend."""
-    return any(sign in str(error.orig) for sign in AWAY)
+    # The driver, which tells the one by a class of its own, is of an extra.
+    return type(error.orig).__name__ == "ConnectionTimeout" or any(sign in str(error.orig) for sign in AWAY)
 
 
 def _said(error: DBAPIError) -> str:
@@ -317,6 +319,7 @@ def _postgresql(url: URL) -> Engine:
         raise ConfigurationError(
             "A catalog in PostgreSQL needs its driver: pip install 'runtimedb-dagster[postgresql]'"
         ) from None
+    bound(engine)
     # By statements and not at the session's start, where a pooler may refuse them.
     event.listen(engine, "connect", _configure_postgresql)
     return engine

@@ -14,7 +14,7 @@ import sqlalchemy
 from sqlalchemy import select
 
 from runtimedb_dagster import RefreshRequest, RuntimeDB, Settings, failpoints
-from runtimedb_dagster.catalog import Catalog, schema
+from runtimedb_dagster.catalog import Catalog, patience, schema
 from runtimedb_dagster.catalog import database as catalog_database
 from runtimedb_dagster.catalog.database import next_sequence, transition
 from runtimedb_dagster.catalog.migrations import ADVISORY_LOCK
@@ -27,7 +27,7 @@ from runtimedb_dagster.errors import (
 from runtimedb_dagster.heartbeat import utc_now
 from runtimedb_dagster.model import Connection, Lease
 from runtimedb_dagster.request import ConnectionRefreshResult
-from runtimedb_dagster_tests.core.places import a_database
+from runtimedb_dagster_tests.core.places import TEMPLATE, a_database
 from runtimedb_dagster_tests.core.support import (
     LEASE,
     Inside,
@@ -40,7 +40,7 @@ from runtimedb_dagster_tests.core.support import (
     rows,
     version_of,
 )
-from runtimedb_dagster_tests.proxy import dying, proxy
+from runtimedb_dagster_tests.proxy import dying, mute_proxy, proxy
 from runtimedb_dagster_tests.servers import PASSWORD, Server, postgres
 
 
@@ -342,6 +342,25 @@ def test_moving_a_catalog_keeps_its_history(
     assert new.verify() == []
     with pytest.raises(CatalogMovedError, match="was moved to postgresql://127"):
         new.copy_catalog(db.settings.effective_catalog_url)
+
+
+def test_a_server_that_goes_mute_is_given_up_and_taken_up_again(
+    monkeypatch: pytest.MonkeyPatch, catalog_server: Server
+) -> None:
+    monkeypatch.setattr(patience, "ANSWER_SECONDS", 1.0)
+    monkeypatch.setattr(catalog_database, "RETRY_SECONDS", ())
+    monkeypatch.setitem(catalog_database.NETWORK, "connect_timeout", 2)
+    with a_database(catalog_server, TEMPLATE) as name, mute_proxy(catalog_server.port) as between:
+        catalog = Catalog(catalog_server.catalog_url(name).replace(f":{catalog_server.port}/", f":{between.port}/"))
+        assert catalog.tables.list() == []
+        between.mute(0, greets=False)
+        with pytest.raises(CatalogUnavailableError, match="failed: it did not answer for 1 s"):
+            catalog.tables.list()
+        with pytest.raises(CatalogUnavailableError, match="timeout"):
+            catalog.tables.list()
+        between.speak()
+        assert catalog.tables.list() == []
+        catalog.close()
 
 
 def test_nobody_waits_for_a_process_that_is_suspended_in_a_transaction(

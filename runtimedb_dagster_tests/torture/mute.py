@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import random
-import socket
 import threading
 import time
 from collections import defaultdict
@@ -29,6 +28,7 @@ from runtimedb_dagster.extensions import load
 from runtimedb_dagster.sources import watch
 from runtimedb_dagster.sql import literal
 from runtimedb_dagster_tests.core.support import await_that, refresh_all
+from runtimedb_dagster_tests.proxy import MuteProxy, mute_proxy
 from runtimedb_dagster_tests.seaweed import KEY_SECRET, Seaweed, seaweed
 from runtimedb_dagster_tests.servers import PASSWORD, Server, mariadb, postgres
 from runtimedb_dagster_tests.torture.report import Row
@@ -43,76 +43,6 @@ IN_TIME_SECONDS = 60
 LIMITS = {"read_timeout": 2, "discovery_timeout": 2}
 # What a source that speaks may take, on a machine with its hands full.
 PATIENT = {"read_timeout": 60, "discovery_timeout": 60}
-
-
-@dataclass
-class MuteProxy:
-    """A proxy before a server.
-
-    Attributes:
-        left: so many bytes of answers are passed on, then nothing more.
-        greets: new connections are served all the same.
-    """
-
-    port: int
-    left: float = float("inf")
-    greets: bool = False
-    speaks: threading.Event = field(default_factory=threading.Event)
-    passed: int = 0
-
-    def mute(self, after: float, *, greets: bool) -> None:
-        """Go mute after so many bytes."""
-        self.speaks.clear()
-        self.left, self.greets = after, greets
-
-    def speak(self) -> None:
-        """Pass everything on, also what was kept back."""
-        self.left = float("inf")
-        self.speaks.set()
-
-    def carry(self, client: socket.socket, server_port: int) -> None:
-        """Serve one client."""
-        free = self.greets and self.left <= 0
-        with client, socket.create_connection(("127.0.0.1", server_port)) as server:
-            back = threading.Thread(target=self._pass, args=(server, client, free, True), daemon=True)
-            back.start()
-            self._pass(client, server, free, False)
-            back.join()
-
-    def _pass(self, sender: socket.socket, receiver: socket.socket, free: bool, counted: bool) -> None:
-        with suppress(OSError):
-            while chunk := sender.recv(1 << 16):
-                if counted:
-                    self.passed += len(chunk)
-                    self.left -= len(chunk)
-                if not free and self.left <= 0:
-                    self.speaks.wait()
-                receiver.sendall(chunk)
-        for end in (sender, receiver):
-            with suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
-
-
-@contextmanager
-def mute_proxy(server_port: int) -> Iterator[MuteProxy]:
-    """Start one before the server at a port of this machine."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        running = MuteProxy(listener.getsockname()[1])
-
-        def accept() -> None:
-            with suppress(OSError):
-                while True:
-                    client, _ = listener.accept()
-                    threading.Thread(target=running.carry, args=(client, server_port), daemon=True).start()
-
-        accepting = threading.Thread(target=accept, daemon=True)
-        accepting.start()
-        try:
-            yield running
-        finally:
-            running.speak()
-            listener.shutdown(socket.SHUT_RDWR)
-            accepting.join()
 
 
 @dataclass
