@@ -159,14 +159,14 @@ class MySQL(AttachedDialect):
         The server lists what the user has any privilege on.
         """
         chosen = _is("TABLE_SCHEMA", self._url.path) if self._url.path else f"TABLE_SCHEMA NOT IN ({SYSTEM})"
-        parts = {name: _query(alias, query.format(chosen=chosen)) for name, query in LISTS.items()}
+        parts = {name: _query(alias, query.format(chosen=chosen, more="")) for name, query in LISTS.items()}
         return discovered(duck.execute(DISCOVERY.format(**parts)).fetchall())
 
     def describe(self, duck: duckdb.DuckDBPyConnection, alias: str, ref: TableRef) -> Relation:
         """Take the table's metadata lock, then look at its columns."""
         self._lock(duck, alias, ref)
         chosen = f"{_is('TABLE_SCHEMA', ref.schema_name)} AND {_is('TABLE_NAME', ref.table_name)}"
-        listed = _query(alias, LISTS["columns"].format(chosen=chosen), stream=False)
+        listed = _query(alias, LISTS["columns"].format(chosen=chosen, more=IS_VIEW), stream=False)
         rows = duck.execute(f"SELECT {COLUMN}, is_view FROM {listed} ORDER BY position").fetchall()
         arriving = _arriving(duck, alias, ref, [row[0] for row in rows])
         # A table with columns that are computed when they are read is read as a view is.
@@ -418,10 +418,7 @@ LISTS = {
         SELECT CONVERT(TABLE_SCHEMA USING utf8mb4) AS schema_name, CONVERT(TABLE_NAME USING utf8mb4) AS table_name,
             CONVERT(COLUMN_NAME USING utf8mb4) AS name, CONVERT(COLUMN_TYPE USING utf8mb4) AS type,
             CONVERT(IS_NULLABLE USING utf8mb4) AS nullable, CONVERT(COLUMN_COMMENT USING utf8mb4) AS comment,
-            CAST(ORDINAL_POSITION AS SIGNED) AS position, EXISTS (
-                SELECT 1 FROM information_schema.VIEWS v
-                WHERE v.TABLE_SCHEMA = c.TABLE_SCHEMA AND v.TABLE_NAME = c.TABLE_NAME
-            ) OR EXTRA LIKE '%VIRTUAL%' AS is_view
+            CAST(ORDINAL_POSITION AS SIGNED) AS position{more}
         FROM information_schema.COLUMNS c WHERE {chosen}
     """,
     "keys": """
@@ -430,6 +427,11 @@ LISTS = {
         FROM information_schema.STATISTICS WHERE {chosen} AND INDEX_NAME = 'PRIMARY'
     """,
 }
+
+# Of one table: the server opens a view for each column that it is asked about.
+IS_VIEW = """, EXISTS (
+    SELECT 1 FROM information_schema.VIEWS v WHERE v.TABLE_SCHEMA = c.TABLE_SCHEMA AND v.TABLE_NAME = c.TABLE_NAME
+) OR EXTRA LIKE '%VIRTUAL%' AS is_view"""
 
 DISCOVERY = """
     WITH listed AS (
