@@ -122,7 +122,7 @@ def test_an_interrupt_ends_it_at_once_with_one_line(db: RuntimeDB, shop: SourceF
     try:
         _await_work(process)
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=30)
+        out, err = process.communicate(timeout=120)
     finally:
         process.kill()
     assert (process.returncode, out, err.strip()) == (130, "", "Error: Interrupted")
