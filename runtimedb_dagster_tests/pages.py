@@ -75,7 +75,11 @@ Fail: a `HUGEINT` beyond 38 digits; the time 24:00:00, which Parquet's day does 
     "PostgreSQL": """\
 Fail: `NaN` in a `numeric(p,s)` (or `numerics=text`, which keeps every numeric as exact text); the time 24:00:00; an
 instant after 294247-01-10; arrays whose number of dimensions differs from row to row (or `arrays=text`). BC dates and
-infinity are kept. Trailing blanks of `character(n)` are not part of its value, and do not come along.""",
+infinity are kept. Trailing blanks of `character(n)` are not part of its value, and do not come along.
+
+PostgreSQL 15's own regression database (`make regress`): 474 relations with 2,370 columns and 417,277 rows came through
+exact, every value compared as text; 10 were refused by name (5 without columns, 4 hidden by row-level security, one with
+`NaN` in a `numeric(p,s)`); none came out as something else.""",
     "MySQL and MariaDB": """\
 Fail: a `tinyint(1)` that holds something else than 0 and 1 (or `tinyint1=int8`); dates with a zero month or day (or
 `zero_dates=null`, which is declared); types that are unknown here. MariaDB's `json` is `longtext` by its own word.""",
