@@ -77,16 +77,17 @@ Fail: `NaN` in a `numeric(p,s)` (or `numerics=text`, which keeps every numeric a
 instant after 294247-01-10; arrays whose number of dimensions differs from row to row (or `arrays=text`). BC dates and
 infinity are kept. Trailing blanks of `character(n)` are not part of its value, and do not come along.
 
-PostgreSQL 15's own regression database (`make regress`): 474 relations with 2,370 columns and 417,277 rows came through
-exact, every value compared as text; 10 were refused by name (5 without columns, 4 hidden by row-level security, one with
-`NaN` in a `numeric(p,s)`); none came out as something else.""",
+PostgreSQL 15's own regression database (`make regress`): 474 relations with 2,370 columns and 417,277 rows came
+through exact, every value compared as text; 10 were refused by name (5 without columns, 4 hidden by row-level
+security, one with `NaN` in a `numeric(p,s)`); none came out as something else.""",
     "MySQL and MariaDB": """\
 Fail: a `tinyint(1)` that holds something else than 0 and 1 (or `tinyint1=int8`); dates with a zero month or day (or
 `zero_dates=null`, which is declared); types that are unknown here. MariaDB's `json` is `longtext` by its own word.
 
-The tables of MariaDB 10.11's main test suite (`make regress`), each file in a database of its own: 2,540 relations with 5,982
-columns and 27,329,285 rows came through exact, every value compared as text; 83 were refused by name (54 of which the server
-itself can't read, 22 zero dates); 4 views differ from one look at the source to the next; none came out as something else.""",
+The tables of MariaDB 10.11's main test suite (`make regress`), each file in a database of its own: 2,540 relations
+with 5,982 columns and 27,329,285 rows came through exact, every value compared as text; 83 were refused by name (54 of
+which the server itself can't read, 22 zero dates); 4 views differ from one look at the source to the next; none came
+out as something else.""",
     "SQLite": """\
 SQLite keeps any value in any column; a value that does not fit its column's declared type fails (or `as_text=…`,
 which keeps the columns of its patterns as text, whatever they hold). Dates and times are ISO text; a column without a
