@@ -79,7 +79,7 @@ EXPECTED = (
     Expected("not there yet or no longer", "TableNotFoundError", r"(public|other)\."),
     Expected("not there yet or no longer", "ConnectionNotFoundError", "other"),
     Expected("no version yet", "TableNotCachedError", r"\.public\."),
-    Expected("the source is away", "SourceUnavailableError", outage="source"),
+    Expected("the source is away", "SourceUnavailableError|TableUnavailableError", outage="source"),
     Expected("the source is away", "SourceError|RefreshError", AWAY, outage="source"),
     Expected("the source is away", "OperationalError|AdminShutdown|CannotConnectNow", outage="source", role="mutator"),
     Expected(
