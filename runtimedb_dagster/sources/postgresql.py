@@ -257,7 +257,10 @@ class PostgreSQL(AttachedDialect):
         try:
             _run(duck, alias, f"{setup}; LOCK TABLE {qualified(ref.schema_name, ref.table_name)} IN ACCESS SHARE MODE")
         except duckdb.Error as error:
-            duck.execute("ROLLBACK; BEGIN")
+            try:
+                duck.execute("ROLLBACK; BEGIN")
+            except duckdb.Error:
+                raise error from None  # the server is gone; what it said last tells more
             _run(duck, alias, setup)
             self._require_readable(_ask(duck, alias, catalog.READABLE.format(chosen=chosen)), ref, error)
             return False
