@@ -52,8 +52,7 @@ class Catalog:
         """
         source = Database(url, must_exist=True)
         try:
-            if not is_moving(source, self._database):
-                require(IdentityCatalog(source).get())
+            require(IdentityCatalog(source).get(even_if_moved=is_moving(source, self._database)))
             return move_catalog(source, self._database)
         finally:
             source.dispose()

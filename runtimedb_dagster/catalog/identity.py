@@ -40,14 +40,15 @@ class IdentityCatalog:
         self._database = database
 
     @transition
-    def get(self) -> Identity:
-        """Which catalog this is.
+    def get(self, *, even_if_moved: bool = False) -> Identity:
+        """Which catalog this is, or was.
 
         Raises:
             CatalogMovedError: it was moved into another database.
         """
         with self._database.read() as tx:
-            require_here(tx)
+            if not even_if_moved:
+                require_here(tx)
             row = tx.execute(select(schema.identity)).one()
             if self._database.file is not None:
                 places = _places_of_file(self._database.file)

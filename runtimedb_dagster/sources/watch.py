@@ -152,7 +152,7 @@ class _Alarm:
         due = monotonic() + watch.pause()
         with self._changed:
             heapq.heappush(self._waiting, (due, next(self._number), watch))
-            if self._thread is None:
+            if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(target=self._wait, name="runtimedb-alarm", daemon=True)
                 self._thread.start()
             elif self._waiting[0][2] is watch:

@@ -276,7 +276,7 @@ def test_a_refresh_that_began_before_the_move_publishes_nothing_after_it(
     assert inside.place.keys() == {current(new, "orders").path}
 
 
-@pytest.mark.parametrize("point", ["before_commit=raise:1", "before_commit=raise:2", "adopt"])
+@pytest.mark.parametrize("point", ["before_commit=raise:1", "before_commit=raise:2", "adopt", "mark"])
 def test_a_move_that_ends_in_the_middle_can_be_called_again(
     original: RuntimeDB,
     make_db: Callable[..., RuntimeDB],
@@ -290,11 +290,11 @@ def test_a_move_that_ends_in_the_middle_can_be_called_again(
     old, generation = original.settings.effective_catalog_url, current(original, "orders").generation
     new = make_db(catalog_url=f"sqlite:///{tmp_path}/new.db", storage_url=apart, grace_period=0)
 
-    def end(_: Owner) -> None:
+    def end(*_: object) -> None:
         raise OSError("it ended")
 
-    if point == "adopt":
-        monkeypatch.setattr(Owner, "adopt", end)
+    if point in ("adopt", "mark"):
+        monkeypatch.setattr(*{"adopt": (Owner, "adopt"), "mark": (IdentityCatalog, "mark")}[point], end)
     else:
         monkeypatch.setenv(failpoints.VARIABLE, point)
         failpoints.arm()
@@ -302,6 +302,10 @@ def test_a_move_that_ends_in_the_middle_can_be_called_again(
         new.copy_catalog(old)
     monkeypatch.undo()
     failpoints.arm()
+    if point == "before_commit=raise:2":
+        elsewhere = make_db(catalog_url=f"sqlite:///{tmp_path}/new.db", storage_url=f"file://{tmp_path}/else")
+        with pytest.raises(ForeignStorageError, match="is not that of the catalog to be moved"):
+            elsewhere.copy_catalog(old)
     copied = new.copy_catalog(old)
     assert (copied["connections"], copied["versions"]) == (1, 1)
     assert new.verify() == []
