@@ -71,8 +71,9 @@ class Owner:
             )
         raise ForeignStorageError(
             f"The storage {self._url} belongs to another catalog {since}; nothing was touched. Check "
-            "RUNTIMEDB_CATALOG_URL and RUNTIMEDB_STORAGE_URL. If the other catalog is gone, and nothing uses it any "
-            "more, take the storage over: `runtimedb adopt`"
+            "RUNTIMEDB_CATALOG_URL and RUNTIMEDB_STORAGE_URL. If a `runtimedb migrate --from` into this one ended "
+            "before it was finished, give it again. If the other catalog is gone, and nothing uses it any more, take "
+            "the storage over: `runtimedb adopt`"
         )
 
     def require_of(self, identity: Identity) -> None:

@@ -108,7 +108,8 @@ def moved(tx: Connection) -> CatalogMovedError:
     to = tx.execute(select(identity.c.moved_to)).scalar()
     return CatalogMovedError(
         f"This catalog was moved to {to or 'another database'} by `runtimedb migrate --from`; set "
-        "RUNTIMEDB_CATALOG_URL (or the setting catalog_url) to the new one and restart this process"
+        "RUNTIMEDB_CATALOG_URL (or the setting catalog_url) to the new one and restart this process; a move that "
+        "ended before it was finished goes on when the same command is given again"
     )
 
 

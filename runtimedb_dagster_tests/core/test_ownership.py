@@ -306,6 +306,8 @@ def test_a_move_that_ends_in_the_middle_can_be_called_again(
         elsewhere = make_db(catalog_url=f"sqlite:///{tmp_path}/new.db", storage_url=f"file://{tmp_path}/else")
         with pytest.raises(ForeignStorageError, match="is not that of the catalog to be moved"):
             elsewhere.copy_catalog(old)
+        with pytest.raises(ForeignStorageError, match=r"migrate --from` into this one ended before .* give it again"):
+            new.verify()
     copied = new.copy_catalog(old)
     assert (copied["connections"], copied["versions"]) == (1, 1)
     assert new.verify() == []
