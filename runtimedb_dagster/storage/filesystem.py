@@ -152,7 +152,7 @@ class FileStorage:
         new = target.with_name(f"{MARKER}.{uuid.uuid4().hex}")
         with _named_errors(target, "written"):
             self._make_directories(self.root)
-        with _named_errors(target, "written"), self._writing_the_marker():
+        with _named_errors(target, "written"), self._locked(fcntl.LOCK_SH):
             descriptor = os.open(new, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
             try:
                 os.write(descriptor, content)
@@ -170,17 +170,20 @@ class FileStorage:
         """
         left = list(self.root.glob(f"{MARKER}.*"))
         if left:
-            with _named_errors(self.root / MARKER, "tidied"), self._writing_the_marker() as alone:
+            with _named_errors(self.root / MARKER, "tidied"), self._locked(fcntl.LOCK_EX) as alone:
                 for path in left if alone else []:
                     path.unlink(missing_ok=True)
 
     @contextmanager
-    def _writing_the_marker(self) -> Iterator[bool]:
-        """Wait for others that write the marker; whether the file system knows of them."""
+    def _locked(self, how: int) -> Iterator[bool]:
+        """Lock the root against others that write the marker or tidy; whether that could be done.
+
+        Nobody waits: who holds the lock may be suspended.
+        """
         directory = os.open(self.root, os.O_RDONLY)
         try:
             try:
-                fcntl.flock(directory, fcntl.LOCK_EX)
+                fcntl.flock(directory, how | fcntl.LOCK_NB)
             except OSError:
                 yield False
             else:

@@ -96,6 +96,15 @@ def test_a_completion_that_says_200_and_means_an_error(db: RuntimeDB, proxy: Fau
 
 
 @pytest.mark.usefixtures("changed")
+def test_an_answer_without_a_word_is_told_with_what_to_look_at(db: RuntimeDB, proxy: Faulty, bucket: Bucket) -> None:
+    proxy.faults.append(Fault(*BEGIN, 301, body=b""))
+    with pytest.raises(StorageError, match=r"status 301 and without a word.*is there a proxy"):
+        refresh_one(db, "orders")
+    proxy.faults.clear()
+    assert clean(db, bucket)
+
+
+@pytest.mark.usefixtures("changed")
 def test_a_forbidden_deletion_is_tried_again_and_shown(db: RuntimeDB, proxy: Faulty, bucket: Bucket) -> None:
     refresh_one(db, "orders")
     proxy.faults.append(Fault("DELETE", "", 403, body=FORBIDDEN))

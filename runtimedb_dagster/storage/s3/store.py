@@ -184,7 +184,8 @@ def _require_answer(answer: dict[str, Any], *any_of: str) -> None:
 def _reason(error: Exception) -> str:
     """What went wrong, and what to do about it, where that is known."""
     code = code_of(error) if isinstance(error, ClientError) else type(error).__name__
-    if isinstance(error, ClientError) and not code:
+    # Of a status alone boto3 makes a code, of some requests none.
+    if isinstance(error, ClientError) and (not code or code.isdigit()) and code not in HINTS:
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
         return f"the endpoint answers with the status {status} and without a word, which S3 does not; {PROXY_HINT}"
     hint = HINTS.get(code)
