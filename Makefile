@@ -10,10 +10,11 @@ SECONDS ?= 60
 EXTRAS_LOCKED := ui downstream postgresql s3 workers ducklake iceberg motherduck
 TESTS := runtimedb_dagster_tests
 # Five parts side by side, which mostly wait: for a disk, for servers, for a daemon's minutes.
-CORE := $(wildcard $(TESTS)/core/test_[a-r]*.py) $(TESTS)/core/catalog $(TESTS)/downstream
-STORAGES := $(wildcard $(TESTS)/core/test_[s-z]*.py)
-SOURCES := $(TESTS)/sources $(TESTS)/test_spread.py $(TESTS)/test_workers.py
-DEPLOYMENT := $(TESTS)/test_deployment.py $(TESTS)/test_browser.py
+CORE := $(TESTS)/unit $(TESTS)/catalog $(TESTS)/engine $(TESTS)/query
+STORAGES := $(TESTS)/storage $(TESTS)/stress $(TESTS)/cli
+SOURCES := $(TESTS)/sources $(TESTS)/deployment/test_spread.py $(TESTS)/deployment/test_workers.py
+DEPLOYMENT := $(TESTS)/deployment/test_deployment.py $(TESTS)/deployment/test_browser.py
+JOBS := $(TESTS)/dagster $(TESTS)/deployment/test_demo.py
 REPEAT ?= 20
 STORAGE ?= files
 MINUTES ?= inf
@@ -55,23 +56,23 @@ test-sources:
 test-deployment:
 	@$(PYTEST) $(DEPLOYMENT)
 test-jobs:
-	@$(PYTEST) $(filter-out $(SOURCES) $(DEPLOYMENT),$(wildcard $(TESTS)/test_*.py))
+	@$(PYTEST) $(JOBS)
 
 # Kills, errors, lost answers and delays at every failpoint; one table, and exit status 1 on any failure.
 torture: $(VENV)/test.stamp
-	@env -u RUNTIMEDB_HOME -u DAGSTER_HOME $(BIN)/python -W ignore -m $(TESTS).torture --repeat $(REPEAT) --minutes $(MINUTES)
+	@env -u RUNTIMEDB_HOME -u DAGSTER_HOME $(BIN)/python -W ignore -m $(TESTS).stress.torture --repeat $(REPEAT) --minutes $(MINUTES)
 
 # Signals to processes, a store that misbehaves, sources that go mute, all at random; one table, and exit status 1.
 campaign: $(VENV)/test.stamp
-	@env -u RUNTIMEDB_HOME -u DAGSTER_HOME $(BIN)/python -W ignore -m $(TESTS).torture.campaign $(OF) --minutes $(MINUTES)
+	@env -u RUNTIMEDB_HOME -u DAGSTER_HOME $(BIN)/python -W ignore -m $(TESTS).stress.torture.campaign $(OF) --minutes $(MINUTES)
 
 # What other projects test themselves with, from Debian's packages, on servers of the tests' own.
 regress: $(VENV)/test.stamp
-	@env -u RUNTIMEDB_HOME -u DAGSTER_HOME $(BIN)/python -W ignore -m $(TESTS).regress --cache $(VENV)/regress
+	@env -u RUNTIMEDB_HOME -u DAGSTER_HOME $(BIN)/python -W ignore -m $(TESTS).stress.regress --cache $(VENV)/regress
 
 # Refreshes, readers, sweeps, changes, restarts at once, on two servers of its own; by hand, for it takes its time.
 soak: $(VENV)/test.stamp
-	@env -u RUNTIMEDB_HOME -u DAGSTER_HOME $(BIN)/python -W ignore -m $(TESTS).soak --seconds $(SECONDS) --storage $(STORAGE)
+	@env -u RUNTIMEDB_HOME -u DAGSTER_HOME $(BIN)/python -W ignore -m $(TESTS).stress.soak --seconds $(SECONDS) --storage $(STORAGE)
 
 lint: $(VENV)/lint.stamp
 	$(BIN)/ruff format --check .
@@ -88,12 +89,12 @@ bench: $(VENV)/bench.stamp
 
 # 32 processes that refresh the same tables, query them and sweep; fails if anything is lost, torn or left over.
 crowd: $(VENV)/test.stamp
-	@$(BIN)/python -W ignore -m runtimedb_dagster_tests.torture.crowd --seconds $(SECONDS) --storage files
-	@$(BIN)/python -W ignore -m runtimedb_dagster_tests.torture.crowd --seconds $(SECONDS) --storage s3
+	@$(BIN)/python -W ignore -m runtimedb_dagster_tests.stress.torture.crowd --seconds $(SECONDS) --storage files
+	@$(BIN)/python -W ignore -m runtimedb_dagster_tests.stress.torture.crowd --seconds $(SECONDS) --storage s3
 
 # A fuzzer on what is read from outside.
 fuzz: $(VENV)/fuzz.stamp
-	@$(BIN)/python -W ignore -m runtimedb_dagster_tests.torture.fuzz --seconds $(SECONDS)
+	@$(BIN)/python -W ignore -m runtimedb_dagster_tests.stress.torture.fuzz --seconds $(SECONDS)
 
 # What the newest releases allowed by pyproject.toml are, with hashes, for all supported Pythons and systems.
 lock: $(VENV)/audit.stamp
@@ -106,7 +107,7 @@ audit: $(VENV)/audit.stamp
 
 # The pages that are made from the code.
 docs: $(VENV)/test.stamp
-	@$(BIN)/python -m runtimedb_dagster_tests.pages docs
+	@$(BIN)/python -m runtimedb_dagster_tests.support.pages docs
 
 format: $(VENV)/lint.stamp
 	$(BIN)/ruff format .

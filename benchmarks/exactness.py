@@ -20,7 +20,7 @@ from benchmarks.measure import Side
 from benchmarks.peers import Peer
 from benchmarks.world import PASSWORD, World
 from runtimedb_dagster import RefreshRequest, RuntimeDB, Settings
-from runtimedb_dagster_tests.servers import Server
+from runtimedb_dagster_tests.support.servers import Server
 
 __all__ = ["verdicts"]
 

@@ -17,7 +17,7 @@ from sqlalchemy import insert
 
 from runtimedb_dagster import RefreshRequest, RuntimeDB, Settings
 from runtimedb_dagster.catalog import new_id, schema
-from runtimedb_dagster.heartbeat import utc_now
+from runtimedb_dagster.common.heartbeat import utc_now
 from runtimedb_dagster.storage import version_path
 
 __all__ = ["opened", "print_seconds"]
@@ -183,7 +183,7 @@ def _leave_files(db: RuntimeDB, count: int) -> list[str]:
 
 def upload(file: str, endpoint: str) -> float:
     """A file into the store, by boto3's own managed upload."""
-    from runtimedb_dagster_tests.core.s3 import BUCKET, ObjectStore
+    from runtimedb_dagster_tests.support.s3 import BUCKET, ObjectStore
 
     client = ObjectStore(endpoint).client()
     started = perf_counter()

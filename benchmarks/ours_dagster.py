@@ -14,10 +14,10 @@ import dagster as dg
 
 from benchmarks.ours import opened, print_seconds
 from runtimedb_dagster import RuntimeDB
+from runtimedb_dagster.dagster.events import Record, plan
+from runtimedb_dagster.dagster.names import asset_key
+from runtimedb_dagster.dagster.partitions import sync_partitions
 from runtimedb_dagster.definitions import build_definitions
-from runtimedb_dagster.defs.events import Record, plan
-from runtimedb_dagster.defs.names import asset_key
-from runtimedb_dagster.defs.partitions import sync_partitions
 
 
 def run(url: str) -> float:

@@ -24,12 +24,12 @@ from sqlalchemy import create_engine, text
 
 from runtimedb_dagster import RuntimeDB, Settings
 from runtimedb_dagster.catalog import Catalog
+from runtimedb_dagster.common.heartbeat import utc_now
+from runtimedb_dagster.dagster.partitions import sync_partitions
 from runtimedb_dagster.definitions import build_definitions
-from runtimedb_dagster.defs.partitions import sync_partitions
-from runtimedb_dagster.heartbeat import utc_now
-from runtimedb_dagster.model import Column, Connection, DiscoveredTable
-from runtimedb_dagster_tests.core.support import reserve, version_of
-from runtimedb_dagster_tests.servers import postgres
+from runtimedb_dagster.domain.model import Column, Connection, DiscoveredTable
+from runtimedb_dagster_tests.support.parts import reserve, version_of
+from runtimedb_dagster_tests.support.servers import postgres
 
 CONNECTIONS, SIZES, TIMES = 100, (1_000, 10_000), 5
 COLUMNS = tuple(Column(f"column_{number}", "BIGINT") for number in range(10))

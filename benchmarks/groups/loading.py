@@ -7,9 +7,9 @@ import sys
 from benchmarks.measure import Goal, Section, Side, alternate
 from benchmarks.world import World
 from runtimedb_dagster import RuntimeDB, Settings
-from runtimedb_dagster.heartbeat import utc_now
-from runtimedb_dagster.model import Column
-from runtimedb_dagster_tests.core.support import discovered
+from runtimedb_dagster.common.heartbeat import utc_now
+from runtimedb_dagster.domain.model import Column
+from runtimedb_dagster_tests.support.parts import discovered
 
 LOAD = (
     "from runtimedb_dagster.definitions import build_definitions; "

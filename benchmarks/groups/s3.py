@@ -8,7 +8,7 @@ import subprocess
 from benchmarks.measure import Goal, Section, alternate
 from benchmarks.peers import DUCKDB_SAME
 from benchmarks.world import World
-from runtimedb_dagster_tests.core.s3 import ENVIRONMENT, Bucket, object_store_running
+from runtimedb_dagster_tests.support.s3 import ENVIRONMENT, Bucket, object_store_running
 
 READ, UPLOAD, OURS = "refresh into a directory", "upload of its file alone", "refresh into S3"
 

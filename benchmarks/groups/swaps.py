@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from benchmarks.measure import Goal, Section, Side, alternate
 from benchmarks.world import World
-from runtimedb_dagster_tests.servers import postgres
+from runtimedb_dagster_tests.support.servers import postgres
 
 WRITERS = (1, 8, 32)
 LEAST = {"SQLite": 300, "PostgreSQL": 1_000}

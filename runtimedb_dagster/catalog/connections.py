@@ -12,8 +12,8 @@ from sqlalchemy import Row, delete, func, insert, or_, select, update
 from runtimedb_dagster.catalog import schema
 from runtimedb_dagster.catalog.database import Database, new_id, next_sequence, transition
 from runtimedb_dagster.catalog.versions import retire
-from runtimedb_dagster.errors import ConfigurationError, ConnectionNotFoundError
-from runtimedb_dagster.model import Connection
+from runtimedb_dagster.domain.errors import ConfigurationError, ConnectionNotFoundError
+from runtimedb_dagster.domain.model import Connection
 
 __all__ = ["ConnectionCatalog", "connection_of"]
 

@@ -21,9 +21,9 @@ from typing_extensions import ParamSpec
 from runtimedb_dagster.catalog.migrations import migrate
 from runtimedb_dagster.catalog.patience import bound
 from runtimedb_dagster.catalog.schema import clock, identity
-from runtimedb_dagster.errors import CatalogError, CatalogMovedError, CatalogUnavailableError, ConfigurationError
-from runtimedb_dagster.failpoints import hit
-from runtimedb_dagster.redaction import hider, shown
+from runtimedb_dagster.common.failpoints import hit
+from runtimedb_dagster.common.redaction import hider, shown
+from runtimedb_dagster.domain.errors import CatalogError, CatalogMovedError, CatalogUnavailableError, ConfigurationError
 
 __all__ = ["Database", "catalog_is_there", "new_id", "next_sequence", "require_here", "transition"]
 

@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, Row, and_, bindparam, delete, exists, fals
 from runtimedb_dagster.catalog import schema
 from runtimedb_dagster.catalog.database import Database, require_here, transition
 from runtimedb_dagster.catalog.leases import from_the_future
-from runtimedb_dagster.model import PendingDeletion
+from runtimedb_dagster.domain.model import PendingDeletion
 
 __all__ = ["DeletionCatalog"]
 

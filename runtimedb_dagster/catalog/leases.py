@@ -11,8 +11,8 @@ from runtimedb_dagster.catalog.connections import connection_of
 from runtimedb_dagster.catalog.database import Database, new_id, require_here, transition
 from runtimedb_dagster.catalog.schema import MICROSECOND
 from runtimedb_dagster.catalog.versions import version_of
-from runtimedb_dagster.model import Lease, Version
-from runtimedb_dagster.sql import fold
+from runtimedb_dagster.common.sql import fold
+from runtimedb_dagster.domain.model import Lease, Version
 
 __all__ = ["LeaseCatalog", "from_the_future"]
 

@@ -12,12 +12,12 @@ from sqlalchemy import Row, Select, bindparam, delete, insert, select, update
 from runtimedb_dagster.catalog import schema
 from runtimedb_dagster.catalog.database import Database, new_id, transition
 from runtimedb_dagster.catalog.versions import retire, version_of
-from runtimedb_dagster.errors import (
+from runtimedb_dagster.domain.errors import (
     ConnectionNotFoundError,
     DiscoveryRefusedError,
     TableNotFoundError,
 )
-from runtimedb_dagster.model import Column, Connection, DiscoveredTable, DiscoveryChanges, Table, TableRef
+from runtimedb_dagster.domain.model import Column, Connection, DiscoveredTable, DiscoveryChanges, Table, TableRef
 
 __all__ = ["TableCatalog"]
 

@@ -6,7 +6,7 @@ from sqlalchemy import Connection, delete, func, insert, select, update
 
 from runtimedb_dagster.catalog import schema
 from runtimedb_dagster.catalog.database import Database, moved
-from runtimedb_dagster.errors import ConfigurationError
+from runtimedb_dagster.domain.errors import ConfigurationError
 
 __all__ = ["is_moving", "move_catalog"]
 

@@ -15,9 +15,9 @@ from sqlalchemy import CursorResult, Row, Select, bindparam, delete, insert, sel
 
 from runtimedb_dagster.catalog import schema
 from runtimedb_dagster.catalog.database import Database, new_id, next_sequence, transition
-from runtimedb_dagster.errors import RefreshError, ReservationLostError, SupersededError
-from runtimedb_dagster.heartbeat import utc_now
-from runtimedb_dagster.model import Column, Connection, Reservation, Table, TableRef, Version
+from runtimedb_dagster.common.heartbeat import utc_now
+from runtimedb_dagster.domain.errors import RefreshError, ReservationLostError, SupersededError
+from runtimedb_dagster.domain.model import Column, Connection, Reservation, Table, TableRef, Version
 
 __all__ = ["VersionCatalog", "lost", "retire", "version_of"]
 

@@ -6,8 +6,8 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from runtimedb_dagster.errors import ConfigurationError
-from runtimedb_dagster.model import Connection
+from runtimedb_dagster.domain.errors import ConfigurationError
+from runtimedb_dagster.domain.model import Connection
 
 __all__ = ["hider", "password"]
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import parse_qsl, quote, unquote
 
-from runtimedb_dagster.errors import ConfigurationError
+from runtimedb_dagster.domain.errors import ConfigurationError
 
 __all__ = ["SourceUrl", "checked_host", "host_and_port"]
 

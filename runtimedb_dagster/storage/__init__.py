@@ -9,7 +9,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 import duckdb
 
-from runtimedb_dagster.errors import ConfigurationError
+from runtimedb_dagster.domain.errors import ConfigurationError
 from runtimedb_dagster.storage.filesystem import FileStorage
 from runtimedb_dagster.storage.paths import version_path
 

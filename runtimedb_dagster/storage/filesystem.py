@@ -14,8 +14,8 @@ from typing import BinaryIO
 
 import duckdb
 
-from runtimedb_dagster.errors import ConfigurationError, StorageError, UnsafePathError
-from runtimedb_dagster.failpoints import hit
+from runtimedb_dagster.common.failpoints import hit
+from runtimedb_dagster.domain.errors import ConfigurationError, StorageError, UnsafePathError
 from runtimedb_dagster.storage.paths import MARKER, is_safe
 
 __all__ = ["FileStorage"]

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from runtimedb_dagster import RuntimeDB, Settings
-from runtimedb_dagster_tests.servers import PASSWORD, Server
-from runtimedb_dagster_tests.sources.support import PASSWORD_ENV, Remote
+from runtimedb_dagster_tests.support.remote import PASSWORD_ENV, Remote
+from runtimedb_dagster_tests.support.servers import PASSWORD, Server
 
 
 @pytest.fixture(autouse=True)

@@ -15,23 +15,25 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from runtimedb_dagster import RefreshRequest, RuntimeDB, Table, Version, extensions
-from runtimedb_dagster.errors import (
+from runtimedb_dagster import RefreshRequest, RuntimeDB, Table, Version
+from runtimedb_dagster.common import extensions
+from runtimedb_dagster.common.extensions import load
+from runtimedb_dagster.common.sql import literal
+from runtimedb_dagster.domain.errors import (
     ConfigurationError,
     RefreshError,
     SourceError,
     SourceUnavailableError,
     TypeContractError,
 )
-from runtimedb_dagster.extensions import load
-from runtimedb_dagster.model import Column
-from runtimedb_dagster.request import ConnectionRefreshResult, TableRefreshResult
-from runtimedb_dagster.sources import SourceUrl, ducklake, open_source
-from runtimedb_dagster.sql import literal
-from runtimedb_dagster_tests.core.support import python, rediscover, refresh_all
-from runtimedb_dagster_tests.seaweed import BUCKET, KEY_ID, KEY_SECRET, Seaweed, seaweed
-from runtimedb_dagster_tests.servers import PASSWORD, Server, postgres
-from runtimedb_dagster_tests.sources.support import PASSWORD_ENV
+from runtimedb_dagster.domain.model import Column
+from runtimedb_dagster.domain.requests import ConnectionRefreshResult, TableRefreshResult
+from runtimedb_dagster.sources.attached import ducklake
+from runtimedb_dagster.sources.registry import SourceUrl, open_source
+from runtimedb_dagster_tests.support.parts import python, rediscover, refresh_all
+from runtimedb_dagster_tests.support.remote import PASSWORD_ENV
+from runtimedb_dagster_tests.support.seaweed import BUCKET, KEY_ID, KEY_SECRET, Seaweed, seaweed
+from runtimedb_dagster_tests.support.servers import PASSWORD, Server, postgres
 
 WRONG = "canary-wrong"
 CATALOGS = ["ducklake", "ducklake+sqlite", "ducklake+postgresql"]
@@ -423,7 +425,7 @@ def test_a_server_that_dies_while_a_table_is_read_fails_the_reading_only(
 
 HOLD = """if True:
     import sys, duckdb
-    from runtimedb_dagster.extensions import load
+    from runtimedb_dagster.common.extensions import load
     held = duckdb.connect()
     load(held, "ducklake")
     held.execute(f"ATTACH 'ducklake:{sys.argv[1]}' AS lake")

@@ -42,14 +42,16 @@ from pyiceberg.types import (
     UUIDType,
 )
 
-from runtimedb_dagster import RefreshRequest, RuntimeDB, Table, Version, extensions
-from runtimedb_dagster.errors import ConfigurationError, RefreshError, SourceError, SourceUnavailableError
-from runtimedb_dagster.model import Column
-from runtimedb_dagster.request import TableRefreshResult
-from runtimedb_dagster.sources import SourceUrl, iceberg, open_source
-from runtimedb_dagster_tests.core.support import output_of, rediscover, refresh_all
-from runtimedb_dagster_tests.seaweed import KEY_SECRET, WAREHOUSE, Seaweed, seaweed
-from runtimedb_dagster_tests.sources.support import PASSWORD_ENV
+from runtimedb_dagster import RefreshRequest, RuntimeDB, Table, Version
+from runtimedb_dagster.common import extensions
+from runtimedb_dagster.domain.errors import ConfigurationError, RefreshError, SourceError, SourceUnavailableError
+from runtimedb_dagster.domain.model import Column
+from runtimedb_dagster.domain.requests import TableRefreshResult
+from runtimedb_dagster.sources.attached import iceberg
+from runtimedb_dagster.sources.registry import SourceUrl, open_source
+from runtimedb_dagster_tests.support.parts import output_of, rediscover, refresh_all
+from runtimedb_dagster_tests.support.remote import PASSWORD_ENV
+from runtimedb_dagster_tests.support.seaweed import KEY_SECRET, WAREHOUSE, Seaweed, seaweed
 
 WRONG = "canary-wrong"
 
@@ -131,9 +133,9 @@ WITHOUT_MANIFESTS = """
 import sys
 from collections import Counter
 from runtimedb_dagster import RuntimeDB, Settings
-from runtimedb_dagster_tests.core.faulty import BODIES, Fault, faulty
-from runtimedb_dagster_tests.core.support import refresh_all
-from runtimedb_dagster_tests.seaweed import Seaweed
+from runtimedb_dagster_tests.support.faulty import BODIES, Fault, faulty
+from runtimedb_dagster_tests.support.parts import refresh_all
+from runtimedb_dagster_tests.support.seaweed import Seaweed
 
 home, catalog, store, variable = sys.argv[1:]
 with faulty(f"http://127.0.0.1:{store}") as between, RuntimeDB(Settings(home=home)) as db:

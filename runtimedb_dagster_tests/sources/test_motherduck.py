@@ -13,14 +13,16 @@ from typing import Any
 import duckdb
 import pytest
 
-from runtimedb_dagster import RuntimeDB, extensions
-from runtimedb_dagster.errors import ConfigurationError, SourceError, SourceUnavailableError
-from runtimedb_dagster.model import Column
-from runtimedb_dagster.sources import SourceUrl, motherduck
-from runtimedb_dagster.sources.duckdb_file import NoOptions
-from runtimedb_dagster_tests.core.support import refresh_all
-from runtimedb_dagster_tests.servers import PASSWORD
-from runtimedb_dagster_tests.sources.support import PASSWORD_ENV
+from runtimedb_dagster import RuntimeDB
+from runtimedb_dagster.common import extensions
+from runtimedb_dagster.domain.errors import ConfigurationError, SourceError, SourceUnavailableError
+from runtimedb_dagster.domain.model import Column
+from runtimedb_dagster.sources.attached import motherduck
+from runtimedb_dagster.sources.attached.duckdb_file import NoOptions
+from runtimedb_dagster.sources.registry import SourceUrl
+from runtimedb_dagster_tests.support.parts import refresh_all
+from runtimedb_dagster_tests.support.remote import PASSWORD_ENV
+from runtimedb_dagster_tests.support.servers import PASSWORD
 
 
 @pytest.mark.parametrize("url", ["motherduck:///my%20shop", "md:my%20shop", "md:///my%20shop"])

@@ -13,17 +13,17 @@ from typing import Any
 import pytest
 
 from runtimedb_dagster import RuntimeDB
-from runtimedb_dagster.errors import (
+from runtimedb_dagster.domain.errors import (
     ConfigurationError,
     RefreshError,
     SourceError,
     SourceUnavailableError,
 )
-from runtimedb_dagster.model import Column
-from runtimedb_dagster.sources import open_source
-from runtimedb_dagster_tests.core.support import await_that
-from runtimedb_dagster_tests.servers import PASSWORD, Server, mariadb
-from runtimedb_dagster_tests.sources.support import PASSWORD_ENV, Remote
+from runtimedb_dagster.domain.model import Column
+from runtimedb_dagster.sources.registry import open_source
+from runtimedb_dagster_tests.support.parts import await_that
+from runtimedb_dagster_tests.support.remote import PASSWORD_ENV, Remote
+from runtimedb_dagster_tests.support.servers import PASSWORD, Server, mariadb
 
 
 def quoted(name: str) -> str:

@@ -8,9 +8,9 @@ from contextlib import closing
 import pytest
 
 from runtimedb_dagster import RuntimeDB
-from runtimedb_dagster.errors import ConfigurationError, RefreshError
-from runtimedb_dagster_tests.servers import Server, mariadb
-from runtimedb_dagster_tests.sources.support import Remote
+from runtimedb_dagster.domain.errors import ConfigurationError, RefreshError
+from runtimedb_dagster_tests.support.remote import Remote
+from runtimedb_dagster_tests.support.servers import Server, mariadb
 
 HOSTILE = [
     "--transaction-isolation=READ-UNCOMMITTED",

@@ -12,11 +12,11 @@ import pyarrow as pa
 import pytest
 
 from runtimedb_dagster import RuntimeDB, Settings
-from runtimedb_dagster.errors import RefreshError, TypeContractError
-from runtimedb_dagster.model import Column
-from runtimedb_dagster.sources.mysql_types import project
-from runtimedb_dagster_tests.servers import PASSWORD, Server
-from runtimedb_dagster_tests.sources.support import PASSWORD_ENV, Remote
+from runtimedb_dagster.domain.errors import RefreshError, TypeContractError
+from runtimedb_dagster.domain.model import Column
+from runtimedb_dagster.sources.attached.mysql.types import project
+from runtimedb_dagster_tests.support.remote import PASSWORD_ENV, Remote
+from runtimedb_dagster_tests.support.servers import PASSWORD, Server
 
 UTC = dt.timezone.utc
 THIRTY_EIGHT = "9" * 38
@@ -192,7 +192,7 @@ def test_views_of_expressions_have_their_bytes_and_text(maria: Remote) -> None:
 
 
 def test_cells_larger_than_the_servers_packet_are_kept(maria: Remote) -> None:
-    (limit,) = maria.run("SELECT @@max_allowed_packet")[0]
+    (limit,) = maria.run("SELECT max_allowed_packet")[0]
     size = limit * 3 // 4
     maria.run(
         "CREATE TABLE t (a longtext CHARACTER SET latin1, b longblob, j json)",
@@ -278,7 +278,7 @@ def test_timestamps_do_not_depend_on_the_servers_zone(maria: Remote) -> None:
     maria.run(
         "CREATE TABLE t (v timestamp NULL)", "SET time_zone = '+02:00'", "INSERT INTO t VALUES ('2024-07-01 12:00')"
     )
-    (zone,) = maria.run("SELECT @@GLOBAL.time_zone")[0]
+    (zone,) = maria.run("SELECT GLOBAL.time_zone")[0]
     maria.run("SET GLOBAL time_zone = '-07:00'")
     try:
         maria.connect()

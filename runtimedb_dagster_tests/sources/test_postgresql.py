@@ -15,14 +15,16 @@ import pytest
 import trustme
 
 from runtimedb_dagster import RefreshRequest
-from runtimedb_dagster.errors import RefreshError, SourceError, SourceUnavailableError
-from runtimedb_dagster.model import Column
-from runtimedb_dagster.sources import open_source, postgresql, postgresql_catalog
-from runtimedb_dagster_tests.core.support import await_that, output_of
-from runtimedb_dagster_tests.proxy import dying, proxy
-from runtimedb_dagster_tests.servers import PASSWORD, Server, replica
-from runtimedb_dagster_tests.sources.support import PASSWORD_ENV, Remote
-from runtimedb_dagster_tests.tls import TLSFront, tls_front
+from runtimedb_dagster.domain.errors import RefreshError, SourceError, SourceUnavailableError
+from runtimedb_dagster.domain.model import Column
+from runtimedb_dagster.sources.attached.postgresql import catalog as postgresql_catalog
+from runtimedb_dagster.sources.attached.postgresql import dialect as postgresql
+from runtimedb_dagster.sources.registry import open_source
+from runtimedb_dagster_tests.support.parts import await_that, output_of
+from runtimedb_dagster_tests.support.proxy import dying, proxy
+from runtimedb_dagster_tests.support.remote import PASSWORD_ENV, Remote
+from runtimedb_dagster_tests.support.servers import PASSWORD, Server, replica
+from runtimedb_dagster_tests.support.tls import TLSFront, tls_front
 
 ENDLESS = "CREATE VIEW endless AS SELECT i, md5(i::text) AS h FROM generate_series(1, 10000000000) AS s(i)"
 
@@ -477,8 +479,8 @@ def test_a_connection_cut_at_any_row_leaves_the_old_version_and_nothing_else(pg:
 DISCOVERED_WHILE_CUT = """
 import sys
 from runtimedb_dagster import RuntimeDB, Settings
-from runtimedb_dagster.errors import RuntimeDBError
-from runtimedb_dagster_tests.proxy import proxy
+from runtimedb_dagster.domain.errors import RuntimeDBError
+from runtimedb_dagster_tests.support.proxy import proxy
 
 home, url, port = sys.argv[1:]
 with proxy(int(port)) as between, RuntimeDB(Settings(home=home)) as db:

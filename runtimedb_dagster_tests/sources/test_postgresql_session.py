@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from runtimedb_dagster.errors import ConfigurationError, SourceError, TypeContractError
-from runtimedb_dagster.sources import open_source
-from runtimedb_dagster.sources.postgresql_errors import is_passing
-from runtimedb_dagster_tests.core.support import await_that
-from runtimedb_dagster_tests.servers import PASSWORD, Server
-from runtimedb_dagster_tests.servers import _free_port as free_port
-from runtimedb_dagster_tests.sources.support import PASSWORD_ENV, Remote
+from runtimedb_dagster.domain.errors import ConfigurationError, SourceError, TypeContractError
+from runtimedb_dagster.sources.attached.postgresql.errors import is_passing
+from runtimedb_dagster.sources.registry import open_source
+from runtimedb_dagster_tests.support.parts import await_that
+from runtimedb_dagster_tests.support.remote import PASSWORD_ENV, Remote
+from runtimedb_dagster_tests.support.servers import PASSWORD, Server
+from runtimedb_dagster_tests.support.servers import _free_port as free_port
 
 
 @pytest.fixture
@@ -174,7 +174,7 @@ def test_rows_that_a_policy_hides_are_an_error_unless_they_are_not_wanted(pg: Re
 
 
 def test_a_scan_in_parallel_hides_none_either(pg: Remote, reader: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("runtimedb_dagster.sources.postgresql.PARALLEL_FROM_PAGES", 0)
+    monkeypatch.setattr("runtimedb_dagster.sources.attached.postgresql.dialect.PARALLEL_FROM_PAGES", 0)
     pg.run(
         "CREATE TABLE customers AS SELECT i AS id FROM generate_series(1, 100) i",
         f"GRANT SELECT ON customers TO {reader}",
@@ -343,7 +343,7 @@ def _listens(port: int) -> bool:
 def test_a_pooler_that_refuses_or_drops_the_options_of_a_session_changes_nothing(
     pg: Remote, settings: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("runtimedb_dagster.sources.postgresql.PARALLEL_FROM_PAGES", 0)
+    monkeypatch.setattr("runtimedb_dagster.sources.attached.postgresql.dialect.PARALLEL_FROM_PAGES", 0)
     pg.run(
         "CREATE TABLE t AS SELECT i, '2024-03-31 20:00+00'::timestamptz AS at, 0.1::float8 + 0.2::float8 AS f "
         "FROM generate_series(1, 100) i",

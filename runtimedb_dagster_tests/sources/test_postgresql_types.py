@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from runtimedb_dagster import RuntimeDB, Settings
-from runtimedb_dagster.sources import postgresql, postgresql_types
-from runtimedb_dagster_tests.servers import PASSWORD, Server
-from runtimedb_dagster_tests.sources.support import PASSWORD_ENV, Remote, same_text
+from runtimedb_dagster.sources.attached.postgresql import dialect as postgresql
+from runtimedb_dagster.sources.attached.postgresql import types as postgresql_types
+from runtimedb_dagster_tests.support.remote import PASSWORD_ENV, Remote, same_text
+from runtimedb_dagster_tests.support.servers import PASSWORD, Server
 
 MAKE_TYPES = (
     "CREATE TYPE mood AS ENUM ('sad', 'o''k', '😀')",

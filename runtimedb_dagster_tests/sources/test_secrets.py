@@ -12,12 +12,12 @@ import dagster as dg
 import pytest
 
 from runtimedb_dagster import RuntimeDB
-from runtimedb_dagster.config import Settings
 from runtimedb_dagster.definitions import build_definitions
-from runtimedb_dagster.errors import ConfigurationError, RuntimeDBError
+from runtimedb_dagster.domain.errors import ConfigurationError, RuntimeDBError
+from runtimedb_dagster.domain.settings import Settings
 from runtimedb_dagster.sources.secrets import hider
-from runtimedb_dagster_tests.servers import PASSWORD
-from runtimedb_dagster_tests.sources.support import PASSWORD_ENV, Remote
+from runtimedb_dagster_tests.support.remote import PASSWORD_ENV, Remote
+from runtimedb_dagster_tests.support.servers import PASSWORD
 
 LOOKS = {
     PASSWORD, quote(PASSWORD), quote(PASSWORD, safe=""), PASSWORD.replace("'", "''"), PASSWORD.replace("'", "\\'"),

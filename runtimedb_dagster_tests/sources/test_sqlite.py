@@ -22,17 +22,17 @@ import pyarrow.parquet as pq
 import pytest
 
 from runtimedb_dagster import RefreshRequest, RuntimeDB, Table, Version
-from runtimedb_dagster.errors import (
+from runtimedb_dagster.common.sql import identifier
+from runtimedb_dagster.domain.errors import (
     DiscoveryRefusedError,
     RefreshError,
     SourceError,
     SourceUnavailableError,
     TypeContractError,
 )
-from runtimedb_dagster.model import Column
-from runtimedb_dagster.request import ConnectionRefreshResult
-from runtimedb_dagster.sql import identifier
-from runtimedb_dagster_tests.core.support import python
+from runtimedb_dagster.domain.model import Column
+from runtimedb_dagster.domain.requests import ConnectionRefreshResult
+from runtimedb_dagster_tests.support.parts import python
 
 
 @dataclass(frozen=True)

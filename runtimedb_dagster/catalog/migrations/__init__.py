@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection, Engine, func, inspect, select, text
 
-from runtimedb_dagster.errors import CatalogError
+from runtimedb_dagster.domain.errors import CatalogError
 
 __all__ = ["HEAD", "migrate"]
 

@@ -10,10 +10,10 @@ from typing import BinaryIO, cast
 import duckdb
 from botocore.exceptions import BotoCoreError, ClientError
 
-from runtimedb_dagster import extensions
-from runtimedb_dagster.errors import StorageError, UnsafePathError
-from runtimedb_dagster.scratch import Scratch
-from runtimedb_dagster.sql import create_secret
+from runtimedb_dagster.common import extensions
+from runtimedb_dagster.common.scratch import Scratch
+from runtimedb_dagster.common.sql import create_secret
+from runtimedb_dagster.domain.errors import StorageError, UnsafePathError
 from runtimedb_dagster.storage.paths import MARKER, is_safe
 from runtimedb_dagster.storage.s3.ranged import RangedFile
 from runtimedb_dagster.storage.s3.store import Store, code_of

@@ -13,7 +13,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, ConnectionError, HTTPClientError  # noqa: A004 - boto's own
 from botocore.parsers import ResponseParserError
 
-from runtimedb_dagster.errors import StorageError, StorageUnavailableError
+from runtimedb_dagster.domain.errors import StorageError, StorageUnavailableError
 from runtimedb_dagster.storage.s3.url import S3Url
 
 __all__ = ["Store", "code_of"]

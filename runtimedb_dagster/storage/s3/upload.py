@@ -10,8 +10,8 @@ from typing import Any
 
 from botocore.exceptions import ClientError, ConnectionClosedError
 
-from runtimedb_dagster.errors import StorageError
-from runtimedb_dagster.failpoints import hit
+from runtimedb_dagster.common.failpoints import hit
+from runtimedb_dagster.domain.errors import StorageError
 from runtimedb_dagster.storage.s3.store import Store, code_of
 
 __all__ = ["Upload"]

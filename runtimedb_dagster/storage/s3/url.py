@@ -8,7 +8,7 @@ from urllib.parse import SplitResult, parse_qsl
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from runtimedb_dagster.errors import ConfigurationError
+from runtimedb_dagster.domain.errors import ConfigurationError
 from runtimedb_dagster.storage.paths import is_safe
 
 __all__ = ["S3Url"]

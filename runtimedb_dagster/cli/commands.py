@@ -1,0 +1,351 @@
+"""The command `runtimedb`: everything the façade can do, for a terminal or a script."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+import duckdb
+
+from runtimedb_dagster import __version__
+from runtimedb_dagster.catalog import catalog_is_there
+from runtimedb_dagster.cli import terminal
+from runtimedb_dagster.cli.webserver import failure, follow, launch, show_connection
+from runtimedb_dagster.common.redaction import hider
+from runtimedb_dagster.common.redaction import shown as shown_url
+from runtimedb_dagster.domain.errors import ConfigurationError, RequestError, RuntimeDBError
+from runtimedb_dagster.domain.requests import RefreshRequest
+from runtimedb_dagster.domain.settings import Settings, sensor_name
+from runtimedb_dagster.engine.facade import RuntimeDB
+from runtimedb_dagster.engine.refresh import RefreshProgress
+
+__all__ = ["main"]
+
+as_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+confirm_option = click.option("--confirm", is_flag=True, help="Go on even if most tables would be removed.")
+yes_option = click.option("--yes", is_flag=True, help="Do not ask.")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__)
+@click.option("--home", type=click.Path(path_type=Path), help="Directory of all that is kept (RUNTIMEDB_HOME).")
+@click.option("--debug", is_flag=True, help="Show tracebacks.")
+@click.pass_context
+def cli(context: click.Context, home: Path | None, debug: bool) -> None:
+    """Query remote databases as if they were local."""
+    context.obj = lambda: Settings(**({"home": home} if home else {}))
+    context.meta["debug"] = debug
+
+
+def main() -> None:
+    """Run the command; an error is one line and exit status 1, a traceback only with --debug."""
+    terminal.take_any_encoding()
+    if "--debug" not in sys.argv:
+        terminal.tell_warnings()
+    try:
+        status = cli(standalone_mode=False)
+    except click.ClickException as error:
+        terminal.complain(error.format_message())
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        _interrupted()
+    except (RuntimeDBError, duckdb.Error) as error:
+        if "--debug" in sys.argv:
+            _show_traceback()
+        else:
+            terminal.complain(_hide(str(error)))
+        sys.exit(1)
+    except Exception as error:  # noqa: BLE001 - shown, without secrets, as Python would
+        # Python's interrupt comes out of DuckDB as the cause of an error of no kind.
+        if isinstance(error.__cause__, KeyboardInterrupt):
+            _interrupted()
+        _show_traceback()
+        sys.exit(1)
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def _interrupted() -> NoReturn:
+    terminal.complain("Interrupted")
+    sys.exit(130)
+
+
+def _show_traceback() -> None:
+    sys.stderr.write(_hide(traceback.format_exc()))
+
+
+def _hide(text: str) -> str:
+    """A text without the secrets of the URLs that this process was given."""
+    return hider(os.environ.get("RUNTIMEDB_CATALOG_URL"), *(word for word in sys.argv if ":" in word))(text)
+
+
+def _open(make_settings: Callable[[], Settings], *, must_exist: bool = True) -> Any:
+    settings = make_settings()
+    if must_exist and not catalog_is_there(settings.effective_catalog_url):
+        raise ConfigurationError(
+            f"There is no RuntimeDB at {settings.home}: `runtimedb connect` makes one, and RUNTIMEDB_HOME or --home "
+            "names another directory"
+        )
+    return closing(RuntimeDB(settings))
+
+
+@cli.command()
+@click.argument("name")
+@click.argument("url")
+@click.option("--password-env", metavar="VAR", help="Environment variable that holds the password.")
+@click.option("--option", "options", multiple=True, metavar="KEY=VALUE", help="An option of the source; repeatable.")
+@click.option("--webserver", metavar="URL", help="Have this dagster-webserver reload, so that the connection shows.")
+@as_json_option
+@click.pass_obj
+def connect(
+    settings: Callable[[], Settings],
+    name: str,
+    url: str,
+    password_env: str | None,
+    options: tuple[str, ...],
+    webserver: str | None,
+    as_json: bool,
+) -> None:
+    """Register a remote database under NAME and discover its tables."""
+    with _open(settings, must_exist=False) as db:
+        connection = db.connect(name, url, password_env=password_env, **_pairs(options))
+        tables = db.tables(connection.id)
+    if not as_json:
+        terminal.say(f"Connected '{name}': {len(tables)} tables discovered, none cached yet")
+    shown = show_connection(webserver, sensor_name(db.settings.asset_prefix, name)) if webserver else []
+    if as_json:
+        terminal.print_json(terminal.connection_dict(connection) | {"tables": len(tables), "shown_in": shown})
+        return
+    if shown:
+        terminal.say(
+            f"{', '.join(shown)} at {shown_url(webserver or '')} shows it; "
+            "its partitions come with the sensor's next tick"
+        )
+    terminal.say(f"Next: runtimedb refresh {name} --data")
+
+
+@cli.command()
+@click.argument("connection")
+@click.option("--option", "options", multiple=True, metavar="KEY=VALUE", help="Set an option; repeatable.")
+@click.option("--unset", multiple=True, metavar="KEY", help="Take an option back; repeatable.")
+@click.option("--password-env", metavar="VAR", help="Another environment variable that holds the password.")
+@click.option("--webserver", metavar="URL", help="Have this dagster-webserver reload, so that it shows.")
+@as_json_option
+@click.pass_obj
+def configure(
+    settings: Callable[[], Settings],
+    connection: str,
+    options: tuple[str, ...],
+    unset: tuple[str, ...],
+    password_env: str | None,
+    webserver: str | None,
+    as_json: bool,
+) -> None:
+    """Change options of CONNECTION; Dagster shows it after its code location reloads."""
+    with _open(settings) as db:
+        changed = db.configure(connection, _pairs(options), unset, password_env=password_env)
+    if webserver:
+        show_connection(webserver, sensor_name(db.settings.asset_prefix, changed.name))
+    if as_json:
+        terminal.print_json(terminal.connection_dict(changed))
+    else:
+        set_to = ", ".join(f"{name}={value}" for name, value in changed.options.items()) or "all as by default"
+        terminal.say(f"Options of '{changed.name}': {set_to}")
+
+
+@cli.command()
+@as_json_option
+@click.pass_obj
+def connections(settings: Callable[[], Settings], as_json: bool) -> None:
+    """List the connections."""
+    with _open(settings) as db:
+        found = db.connections()
+    terminal.show_connections(found, as_json=as_json)
+
+
+@cli.command()
+@click.argument("connection", required=False)
+@as_json_option
+@click.pass_obj
+def tables(settings: Callable[[], Settings], connection: str | None, as_json: bool) -> None:
+    """List the tables of CONNECTION, or all."""
+    with _open(settings) as db:
+        found = db.tables(connection)
+    terminal.show_tables(found, as_json=as_json)
+
+
+@cli.command()
+@click.argument("connection", required=False)
+@click.argument("schema_name", required=False)
+@click.argument("table_name", required=False)
+@click.option("--data", is_flag=True, help="Make new versions, instead of discovering tables.")
+@click.option("--only-cached", is_flag=True, help="Leave out tables that have no version yet.")
+@click.option("--key", "keys", multiple=True, help="With --data: only the table of this partition key; repeatable.")
+@click.option("--full", is_flag=True, help="With --data: keep no version whose file, read whole, is not as it was.")
+@click.option("--webserver", metavar="URL", help="Launch it as a Dagster run through this dagster-webserver.")
+@confirm_option
+@as_json_option
+@click.pass_obj
+def refresh(
+    settings: Callable[[], Settings],
+    connection: str | None,
+    schema_name: str | None,
+    table_name: str | None,
+    data: bool,
+    only_cached: bool,
+    keys: tuple[str, ...],
+    full: bool,
+    webserver: str | None,
+    confirm: bool,
+    as_json: bool,
+) -> int:
+    """Discover tables or, with --data, make new versions of CONNECTION's tables or of one."""
+    request = RefreshRequest(
+        connection, schema_name, table_name, data=data, include_uncached=not only_cached, partition_keys=keys, full=full
+    )
+    with terminal.progress(connection or "all") as progress:
+        if webserver:
+            result = _refresh_remotely(webserver, request, confirm, progress)
+        else:
+            with _open(settings) as db:
+                result = db.refresh(request, confirm=confirm, progress=progress).to_dict()
+    terminal.show_result(result, as_json=as_json)
+    return 1 if result.get("errors") else 0
+
+
+def _refresh_remotely(
+    url: str, request: RefreshRequest, confirm: bool, progress: terminal.Callback | None
+) -> dict[str, Any]:
+    """The result of a request that a Dagster run carries out."""
+    request.validate()
+    config = {name: value for name, value in asdict(request).items() if value is not None} | {"confirm": confirm}
+    run_id = launch(url, "refresh", config)
+    for state in follow(url, run_id):
+        if progress:
+            progress(RefreshProgress(state.tables, None, state.rows, ()))
+    if state.result is None:
+        raise RequestError(failure(url, run_id))
+    return state.result
+
+
+@cli.command()
+@click.argument("sql")
+@click.option("--fetch-missing", is_flag=True, help="Refresh tables that have no version yet.")
+@as_json_option
+@click.pass_obj
+def query(settings: Callable[[], Settings], sql: str, fetch_missing: bool, as_json: bool) -> None:
+    """Run one SELECT over connection.schema.table."""
+    with _open(settings) as db, db.query(fetch_missing=fetch_missing) as reader:
+        terminal.show_rows(reader.sql(sql), as_json=as_json)
+
+
+@cli.command()
+@as_json_option
+@click.pass_obj
+def sweep(settings: Callable[[], Settings], as_json: bool) -> int:
+    """Delete the files whose pending deletion is due."""
+    with _open(settings) as db:
+        result = db.sweep()
+    terminal.show_result(result.to_dict(), as_json=as_json)
+    return 1 if result.errors else 0
+
+
+@cli.command()
+@click.option("--deep", is_flag=True, help="Read every version whole, and compare its content with what was written.")
+@as_json_option
+@click.pass_obj
+def verify(settings: Callable[[], Settings], deep: bool, as_json: bool) -> int:
+    """Check that nothing is lost, torn or left over; exit status 1 if something is."""
+    with _open(settings) as db:
+        findings = db.verify(deep=deep)
+    terminal.show_findings(findings, as_json=as_json)
+    return 1 if findings else 0
+
+
+@cli.command()
+@click.argument("connection")
+@as_json_option
+@click.pass_obj
+def check(settings: Callable[[], Settings], connection: str, as_json: bool) -> int:
+    """Ask whether CONNECTION's source answers, and how fast."""
+    with _open(settings) as db:
+        result = db.check(connection)
+    terminal.show_result(result.to_dict(), as_json=as_json)
+    return 0 if result.healthy else 1
+
+
+@cli.command()
+@click.argument("connection")
+@click.argument("schema_name", required=False)
+@click.argument("table_name", required=False)
+@yes_option
+@as_json_option
+@click.pass_obj
+def purge(
+    settings: Callable[[], Settings],
+    connection: str,
+    schema_name: str | None,
+    table_name: str | None,
+    yes: bool,
+    as_json: bool,
+) -> None:
+    """Forget the data of CONNECTION, or of one table, and keep the tables."""
+    with _open(settings) as db:
+        terminal.ask(f"Forget the versions of {'.'.join(filter(None, (connection, schema_name, table_name)))}?", yes)
+        result = db.purge(connection, schema_name, table_name)
+    terminal.show_result(result.to_dict(), as_json=as_json)
+
+
+@cli.command()
+@click.argument("connection")
+@yes_option
+@as_json_option
+@click.pass_obj
+def remove(settings: Callable[[], Settings], connection: str, yes: bool, as_json: bool) -> None:
+    """Forget CONNECTION with its tables and versions."""
+    with _open(settings) as db:
+        terminal.ask(f"Forget the connection {connection} with all its versions?", yes)
+        result = db.remove(connection)
+    terminal.show_result(result.to_dict(), as_json=as_json)
+
+
+@cli.command()
+@click.option("--from", "source", metavar="URL", help="Copy the catalog at URL into the one of the settings.")
+@as_json_option
+@click.pass_obj
+def migrate(settings: Callable[[], Settings], source: str | None, as_json: bool) -> None:
+    """Bring the catalog's database up to date, as every command does; with --from, move a catalog into it."""
+    with _open(settings, must_exist=False) as db:
+        copied = db.copy_catalog(source) if source else {}
+    if as_json:
+        terminal.print_json({"copied": copied})
+        return
+    terminal.say("The catalog is up to date")
+    for table, rows in copied.items():
+        terminal.say(f"{table}: {rows} rows copied")
+
+
+@cli.command()
+@yes_option
+@click.pass_obj
+def adopt(settings: Callable[[], Settings], yes: bool) -> None:
+    """Take over the storage, when it belonged to another catalog that does not use it any more."""
+    with _open(settings) as db:
+        storage = db.settings.effective_storage_url.partition("?")[0]
+        terminal.ask(f"Does no other catalog use {storage}?", yes)
+        db.adopt_storage()
+        terminal.say(f"The storage is this catalog's: {storage}")
+
+
+def _pairs(options: tuple[str, ...]) -> dict[str, str]:
+    pairs = dict(option.partition("=")[::2] for option in options)
+    for option in options:
+        if "=" not in option:
+            raise ConfigurationError(f"The option '{option}' is not of the form KEY=VALUE")
+    return pairs

@@ -1,0 +1,238 @@
+"""How the command line shows things: text for a person, JSON for a script, progress on a terminal only."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import json
+import logging
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import date, datetime
+from time import perf_counter
+from typing import Any
+
+import click
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table as Grid
+from rich.text import Text
+
+from runtimedb_dagster.domain.model import Connection, Table
+from runtimedb_dagster.engine.refresh import Progress as Callback
+from runtimedb_dagster.engine.refresh import RefreshProgress
+from runtimedb_dagster.engine.verify import Finding
+from runtimedb_dagster.query.result import Result
+
+__all__ = [
+    "Callback",
+    "ask",
+    "complain",
+    "connection_dict",
+    "plain",
+    "print_json",
+    "progress",
+    "say",
+    "show_connections",
+    "show_findings",
+    "show_result",
+    "show_rows",
+    "show_tables",
+    "take_any_encoding",
+    "tell_warnings",
+]
+
+# What is piped has no width to fold at.
+out = Console(soft_wrap=True, highlight=False, emoji=False, width=None if sys.stdout.isatty() else 10_000)
+err = Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
+
+
+# What a terminal would obey: the control characters, and those that turn the direction of what follows.
+OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+def plain(text: str) -> str:
+    """A text of a source as a terminal may have it: what it would obey is written down instead."""
+    return OBEYED.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def take_any_encoding() -> None:
+    """Have what the terminal's encoding lacks be written down by its number, rather than fail."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+class _OneLine(logging.Handler):
+    """What goes wrong beside the way: a line each, as errors are; where it comes from is for --debug."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """A line on standard error."""
+        reason = f": {record.exc_info[1]}" if record.exc_info and record.exc_info[1] else ""
+        err.print(f"[yellow]Warning:[/yellow] {escape(plain(' '.join((record.getMessage() + reason).split())))}")
+
+
+def tell_warnings() -> None:
+    """Show our warnings, and none of the libraries', which are told as errors by whoever used them."""
+    logging.getLogger().addHandler(logging.NullHandler())
+    logging.getLogger("runtimedb_dagster").addHandler(_OneLine(logging.WARNING))
+
+
+def say(text: str) -> None:
+    """A line of output."""
+    out.print(escape(plain(text)))
+
+
+def complain(text: str) -> None:
+    """An error, on one line."""
+    err.print(f"[red]Error:[/red] {escape(plain(' '.join(text.split())))}")
+
+
+def ask(question: str, yes: bool) -> None:
+    """Have a person confirm; a script is not asked."""
+    if not yes and sys.stdin.isatty():
+        click.confirm(question, abort=True)
+
+
+def print_json(value: Any) -> None:
+    """A value as JSON; what JSON does not know, as text."""
+    ascii_only = (sys.stdout.encoding or "").lower().replace("-", "") != "utf8"
+    text = json.dumps(value, indent=2, default=_as_text, ensure_ascii=ascii_only, allow_nan=False)
+    sys.stdout.write(OBEYED.sub(lambda found: f"\\u{ord(found[0]):04x}", text) + "\n")
+
+
+def _as_text(value: Any) -> str:
+    return value.isoformat() if isinstance(value, date) else str(value)
+
+
+def show_result(fields: dict[str, Any], *, as_json: bool) -> None:
+    """A result of the contract; its lists, a line each."""
+    if as_json:
+        print_json(fields)
+        return
+    for name, value in fields.items():
+        if not isinstance(value, list):
+            say(f"{name}: {value}")
+    for name in ("errors", "warnings"):
+        for entry in fields.get(name, []):
+            text = entry if isinstance(entry, str) else entry.get("error") or entry.get("message")
+            err.print(f"[red]{name.removesuffix('s')}:[/red] {escape(plain(str(text)))}")
+
+
+def show_rows(result: Result, *, as_json: bool) -> None:
+    """The rows of a query, values as DuckDB writes them: infinity, nanoseconds and all."""
+    if as_json:
+        names = _distinct(result.columns)
+        print_json([dict(zip(names, row, strict=True)) for row in result.as_json()])
+        return
+    numbers = [NUMBER.match(type_) is not None for type_ in result.types]
+    _grid(result.columns, result.as_text(), numbers)
+
+
+def _distinct(names: Sequence[str]) -> list[str]:
+    """Names for an object of JSON, which has each but once: `id`, `id_2`."""
+    taken: dict[str, None] = {}
+    for name in names:
+        candidates = itertools.chain([name], (f"{name}_{number}" for number in itertools.count(2)))
+        taken[next(each for each in candidates if each not in taken)] = None
+    return list(taken)
+
+
+NUMBER = re.compile(r"U?(TINY|SMALL|BIG|HUGE)?INT(EGER)?$|DECIMAL|FLOAT|DOUBLE|BIGNUM")
+
+
+def show_connections(connections: Sequence[Connection], *, as_json: bool) -> None:
+    """A line per connection."""
+    if as_json:
+        print_json([connection_dict(connection) for connection in connections])
+        return
+    rows = [(c.name, c.source_type, c.url, _time(c.discovered_at), c.discovery_error or "") for c in connections]
+    _grid(("name", "type", "url", "discovered", "error"), rows)
+
+
+def show_tables(tables: Sequence[Table], *, as_json: bool) -> None:
+    """A line per table."""
+    if as_json:
+        print_json([_table_dict(table) for table in tables])
+        return
+    rows = [
+        (table.ref, table.kind, len(table.columns), v.rows, v.bytes, _time(v.checked_at))
+        if (v := table.version)
+        else (table.ref, table.kind, len(table.columns), "", "", "not cached")
+        for table in tables
+    ]
+    _grid(("table", "kind", "columns", "rows", "bytes", "refreshed"), rows)
+
+
+def show_findings(findings: Sequence[Finding], *, as_json: bool) -> None:
+    """A line per finding, or that there is none."""
+    if as_json:
+        print_json([finding.to_dict() for finding in findings])
+        return
+    for finding in findings:
+        say(f"{finding.invariant} {finding.subject}: {finding.message}")
+    say(f"{len(findings)} findings" if findings else "All is well: no findings")
+
+
+def connection_dict(connection: Connection) -> dict[str, Any]:
+    """A connection as JSON."""
+    return asdict(connection)
+
+
+@contextmanager
+def progress(title: str) -> Iterator[Callback | None]:
+    """A bar with tables, rows and rate; on a terminal only."""
+    if not err.is_terminal:
+        yield None
+        return
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed}/{task.total} tables, {task.fields[rows]:,} rows, {task.fields[rate]:,} rows/s"),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=err, transient=True) as bar:
+        task = bar.add_task(escape(plain(title)), total=None, rows=0, rate=0)
+        started = perf_counter()
+
+        def update(state: RefreshProgress) -> None:
+            rate = round(state.rows / max(perf_counter() - started, 0.001))
+            bar.update(task, completed=state.tables_done, total=state.tables, rows=state.rows, rate=rate)
+
+        yield update
+
+
+def _grid(names: Sequence[str], rows: Sequence[Sequence[Any]], numbers: Sequence[bool] | None = None) -> None:
+    grid = Grid(box=box.SIMPLE_HEAD, pad_edge=False)
+    if numbers is None:
+        numbers = [bool(rows) and all(isinstance(row[i], int | float) for row in rows) for i in range(len(names))]
+    for name, is_number in zip(names, numbers, strict=True):
+        grid.add_column(_cell(name), justify="right" if is_number else "left", overflow="fold")
+    for row in rows:
+        grid.add_row(*("NULL" if value is None else _cell(str(value)) for value in row))
+    out.print(grid)
+
+
+def _cell(text: str) -> Text:
+    """A value in one line, without a meaning of its own to the terminal or to what draws the grid."""
+    return Text(plain(text.replace("\n", "\\n").replace("\t", "\\t")))
+
+
+def _table_dict(table: Table) -> dict[str, Any]:
+    return {
+        "connection": table.connection,
+        "schema_name": table.schema_name,
+        "table_name": table.table_name,
+        "partition_key": table.ref.partition_key,
+        **{key: value for key, value in asdict(table).items() if key != "ref"},
+    }
+
+
+def _time(time: datetime | None) -> str:
+    return f"{time:%Y-%m-%d %H:%M:%S} UTC" if time else "never"

@@ -1,0 +1,89 @@
+"""A connection's asset: a partition per table, any number of them in one run."""
+
+# No `from __future__ import annotations`: Dagster reads the annotation of `context`.
+
+import warnings
+from collections.abc import Iterator
+
+import dagster as dg
+
+from runtimedb_dagster.dagster.checks import check_results, check_specs, unreadable
+from runtimedb_dagster.dagster.events import Record, summary
+from runtimedb_dagster.dagster.failures import as_failures
+from runtimedb_dagster.dagster.names import asset_key, partitions_def, source_key
+from runtimedb_dagster.dagster.process import database
+from runtimedb_dagster.domain.model import Connection
+from runtimedb_dagster.domain.settings import Settings
+from runtimedb_dagster.sources.registry import ConnectionOptions
+
+__all__ = ["build_asset", "build_source"]
+
+
+def build_asset(connection: Connection, settings: Settings) -> dg.AssetsDefinition:
+    """The asset `runtimedb/<connection>`; materializing a partition refreshes that table's data."""
+    key = asset_key(settings, connection.name)
+    options = ConnectionOptions.of(connection.options)
+
+    def tables(context: dg.AssetExecutionContext) -> Iterator[dg.AssetCheckResult]:
+        with as_failures(settings.retry_delay):
+            yield from _materialize(context, key, connection.name, settings)
+
+    with warnings.catch_warnings():
+        # `backfill_policy` has been called beta since 2023; a warning per connection at every load helps nobody.
+        warnings.simplefilter("ignore", dg.BetaWarning)
+        # A run over many partitions records each table as it finishes: the output is optional and never yielded.
+        return dg.asset(
+            key=key,
+            partitions_def=partitions_def(settings, connection.name),
+            backfill_policy=dg.BackfillPolicy.single_run(),
+            freshness_policy=(dg.FreshnessPolicy.time_window(fail_window=options.max_age) if options.max_age else None),
+            owners=options.owners,
+            output_required=False,
+            check_specs=check_specs(key),
+            deps=[source_key(settings, connection.name)],
+            group_name=settings.asset_prefix,
+            kinds={connection.source_type.partition("+")[0], "parquet"},
+            description=(
+                f"The tables of `{connection.url}`, a partition each. Materializing one makes a new version of it, "
+                f"read as `{connection.name}.schema.table`. Columns and metadata on this page are those of the table "
+                "refreshed last; those of each table, and why one failed, are among its partition's events."
+            ),
+            metadata={"connection id": connection.id, "url": connection.url, "source type": connection.source_type},
+        )(tables)
+
+
+def build_source(connection: Connection, settings: Settings) -> dg.AssetSpec:
+    """The remote database itself, an asset that Dagster only observes: each discovery that finds a difference."""
+    return dg.AssetSpec(
+        source_key(settings, connection.name),
+        group_name=settings.asset_prefix,
+        kinds={connection.source_type.partition("+")[0]},
+        description=f"The remote database `{connection.url}`, as its discoveries saw it change.",
+    )
+
+
+def _materialize(
+    context: dg.AssetExecutionContext, key: dg.AssetKey, connection: str, settings: Settings
+) -> Iterator[dg.AssetCheckResult]:
+    keys = list(context.partition_keys)
+    if not keys:
+        raise dg.Failure(f"Connection '{connection}': this run's range covers no table; nothing was refreshed")
+    db = database(settings)
+    by_key = {table.ref.partition_key: table for table in db.tables(connection)}
+    failed = [
+        f"{connection} {each}: the table is no longer in the catalog; the discovery sensor will delete its partition"
+        for each in keys
+        if each not in by_key
+    ]
+    for message in failed:
+        context.log.error(message)
+    tables = [by_key[each] for each in keys if each in by_key]
+    record = Record(context, key, len(tables))
+    refreshed = db.refresh_tables(
+        connection, tables, since=db.mark(), progress=lambda _progress: record.keep_up(), note=context.log.info
+    )
+    outcomes = list(record.of(refreshed))
+    yield from check_results(db, connection, key, unreadable(db, connection, tables))
+    failed += [str(outcome.error) for outcome in outcomes if outcome.error is not None]
+    if failed:
+        raise dg.Failure(summary(connection, failed, len(keys)), metadata={"failed": "\n".join(failed)})

@@ -1,0 +1,42 @@
+"""The deletion sweep: a job, and the schedule that runs it when something is due."""
+
+# No `from __future__ import annotations`: Dagster reads the annotation of `context`.
+
+import dagster as dg
+
+from runtimedb_dagster.dagster.events import tell
+from runtimedb_dagster.dagster.names import DELETION_SWEEP
+from runtimedb_dagster.dagster.process import database
+from runtimedb_dagster.domain.settings import Settings
+
+__all__ = ["build_sweep"]
+
+
+def build_sweep(settings: Settings) -> dg.ScheduleDefinition:
+    """The schedule `deletion_sweep` with its job: every minute, but no run while nothing is due."""
+
+    @dg.op(name=f"runtimedb_{DELETION_SWEEP}", description="Deletes the files whose pending deletion is due.")
+    def sweep(context: dg.OpExecutionContext) -> None:
+        result = database(settings).sweep()
+        tell(context, result.to_dict(), good=not result.errors)
+        context.log.info("%s files deleted, %s failed", result.files_deleted, result.files_failed)
+        if result.errors:
+            told = "\n".join(f"{error['table']}: {error['error']}" for error in result.errors)
+            raise dg.Failure(f"{result.files_failed} files could not be deleted and will be tried again:\n{told}")
+
+    @dg.job(name=DELETION_SWEEP, executor_def=dg.in_process_executor, description="One sweep of due files.")
+    def deletion_sweep() -> None:
+        sweep()
+
+    @dg.schedule(
+        name=DELETION_SWEEP,
+        job=deletion_sweep,
+        cron_schedule="* * * * *",
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+        description="Sweeps every minute, if a file is due.",
+    )
+    def schedule() -> dg.RunRequest | dg.SkipReason:
+        due = database(settings).deletions_due()
+        return dg.RunRequest() if due else dg.SkipReason("No file is due for deletion")
+
+    return schedule

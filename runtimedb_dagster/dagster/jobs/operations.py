@@ -1,0 +1,73 @@
+"""The operations as jobs, so that all of them can be launched from the UI and through GraphQL."""
+
+# No `from __future__ import annotations`: Dagster reads the annotations of `context` and `config`.
+
+import dagster as dg
+from pydantic import Field
+
+from runtimedb_dagster.dagster.events import tell
+from runtimedb_dagster.dagster.failures import as_failures
+from runtimedb_dagster.dagster.jobs.refresh import build_refresh
+from runtimedb_dagster.dagster.partitions import sync
+from runtimedb_dagster.dagster.process import database
+from runtimedb_dagster.domain.settings import Settings
+
+__all__ = ["build_jobs"]
+
+
+class ConnectConfig(dg.Config):
+    """A remote database to register."""
+
+    name: str = Field(description="Letters, digits and _; the first part of its tables' full names.")
+    url: str = Field(description="Such as duckdb:///path. Never with a password in it.")
+    password_env: str | None = Field(default=None, description="The environment variable that holds the password.")
+    options: dict[str, str] = Field(default={}, description="Options of the source, such as discovery_interval.")
+
+
+class PurgeConfig(dg.Config):
+    """Whose versions to forget."""
+
+    connection: str = Field(description="A connection's name or id.")
+    schema_name: str | None = Field(default=None, description="With table_name: of this one table.")
+    table_name: str | None = Field(default=None, description="With schema_name: of this one table.")
+
+
+class RemoveConfig(dg.Config):
+    """Which connection to forget."""
+
+    connection: str = Field(description="A connection's name or id.")
+
+
+def build_jobs(settings: Settings) -> list[dg.JobDefinition]:
+    """The jobs `refresh`, `connect`, `purge` and `remove`."""
+
+    @dg.op(name="runtimedb_connect", out=dg.Out(dg.Nothing), description="Registers a remote database.")
+    def connect(context: dg.OpExecutionContext, config: ConnectConfig) -> None:
+        with as_failures():
+            db = database(settings)
+            connection = db.connect(config.name, config.url, password_env=config.password_env, **config.options)
+            tables = db.tables(connection.id)
+            sync(context, settings, connection, tables)
+            context.log.info("Connection '%s' shows after this code location reloads", connection.name)
+            tell(context, {"connection_id": connection.id, "name": connection.name, "tables": len(tables)}, good=True)
+
+    @dg.op(name="runtimedb_purge", out=dg.Out(dg.Nothing), description="Forgets versions and keeps the tables.")
+    def purge(context: dg.OpExecutionContext, config: PurgeConfig) -> None:
+        with as_failures():
+            result = database(settings).purge(config.connection, config.schema_name, config.table_name)
+            tell(context, result.to_dict(), good=True)
+
+    @dg.op(name="runtimedb_remove", out=dg.Out(dg.Nothing), description="Forgets a connection with its versions.")
+    def remove(context: dg.OpExecutionContext, config: RemoveConfig) -> None:
+        with as_failures():
+            tell(context, database(settings).remove(config.connection).to_dict(), good=True)
+
+    return [build_refresh(settings), _job("connect", connect), _job("purge", purge), _job("remove", remove)]
+
+
+def _job(name: str, op: dg.OpDefinition) -> dg.JobDefinition:
+    @dg.graph(name=name, description=op.description)
+    def graph() -> None:
+        op()
+
+    return graph.to_job(name=name, executor_def=dg.in_process_executor, description=op.description)

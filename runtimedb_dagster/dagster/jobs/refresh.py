@@ -1,0 +1,193 @@
+"""The job `refresh`: plans chunks of tables, refreshes each where its executor runs it, and reports once.
+
+A chunk never fails because its tables do: Dagster would skip what comes after it, and nobody would report.
+"""
+
+# No `from __future__ import annotations`: Dagster reads the annotations of `context` and `config`.
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+
+import dagster as dg
+from pydantic import Field
+
+from runtimedb_dagster.common.heartbeat import utc_now
+from runtimedb_dagster.dagster.checks import as_event, check_results
+from runtimedb_dagster.dagster.events import plan, summary, tell
+from runtimedb_dagster.dagster.failures import as_failures
+from runtimedb_dagster.dagster.jobs.chunks import Chunk, Json, deal, leave_if_over
+from runtimedb_dagster.dagster.jobs.executors import refresh_executor
+from runtimedb_dagster.dagster.jobs.handover import handover_io_manager
+from runtimedb_dagster.dagster.names import asset_key
+from runtimedb_dagster.dagster.partitions import sync
+from runtimedb_dagster.dagster.process import database
+from runtimedb_dagster.domain.model import TableRef
+from runtimedb_dagster.domain.requests import (
+    ConnectionRefreshResult,
+    DiscoveryResult,
+    RefreshRequest,
+    TableRefreshResult,
+)
+from runtimedb_dagster.domain.settings import Settings
+
+__all__ = ["RefreshConfig", "build_refresh", "refresh_config"]
+
+HANDOVER = "runtimedb_handover"
+
+
+class RefreshConfig(dg.Config):
+    """What to refresh."""
+
+    # Empty rather than None: the launchpad's scaffold leaves out fields without a value.
+    connection: str = Field(default="", description="A connection's name or id. Empty: every connection.")
+    connection_id: str = Field(default="", description="The same as connection.")
+    schema_name: str = Field(default="", description="With table_name and data: the one table to refresh.")
+    table_name: str = Field(default="", description="With schema_name and data: the one table to refresh.")
+    data: bool = Field(default=False, description="False discovers tables and columns; true makes new versions.")
+    include_uncached: bool = Field(default=True, description="False leaves out tables that have no version yet.")
+    partition_keys: list[str] = Field(
+        default=[], description="With connection and data: only these of its tables, by their partitions' keys."
+    )
+    full: bool = Field(
+        default=False, description="Keep a version of the same content only if its file, read whole, is as it was."
+    )
+    confirm: bool = Field(default=False, description="Go on although a discovery would remove most tables.")
+
+    def request(self) -> RefreshRequest:
+        """The contract's request."""
+        return RefreshRequest(
+            self.connection or None,
+            self.schema_name or None,
+            self.table_name or None,
+            data=self.data,
+            include_uncached=self.include_uncached,
+            connection_id=self.connection_id or None,
+            partition_keys=self.partition_keys,
+            full=self.full,
+        )
+
+
+def refresh_config(config: Json) -> Json:
+    """The run config of the job."""
+    return {"ops": {"runtimedb_refresh": {"config": config}}}
+
+
+def build_refresh(settings: Settings) -> dg.JobDefinition:
+    """The job, on the executor of the settings."""
+    description = "Discovers tables, or makes new versions."
+
+    @dg.op(
+        name="runtimedb_refresh",
+        description=description,
+        out={
+            "chunk": dg.DynamicOut(Json, io_manager_key=HANDOVER),
+            "planned": dg.Out(Json, is_required=False, io_manager_key=HANDOVER),
+        },
+    )
+    def refresh(context: dg.OpExecutionContext, config: RefreshConfig) -> Iterator[Any]:
+        leave_if_over(context)
+        with as_failures(settings.retry_delay):
+            if config.data:
+                yield from _plan(context, settings, config)
+            else:
+                _discover(context, settings, config)
+
+    @dg.op(
+        name="runtimedb_refresh_chunk",
+        description="Makes new versions of some tables.",
+        out=dg.Out(Json, io_manager_key=HANDOVER),
+    )
+    def refresh_chunk(context: dg.OpExecutionContext, chunk: Json) -> Json:
+        return Chunk(context, settings, chunk).refresh()
+
+    @dg.op(name="runtimedb_report", description="The result, and the checks.", out=dg.Out(dg.Nothing))
+    def report(context: dg.OpExecutionContext, planned: Json, chunks: list[Json]) -> None:
+        with as_failures():
+            _report(context, settings, planned, _again(context, settings, planned, chunks))
+
+    @dg.graph(name="refresh", description=description)
+    def graph() -> None:
+        chunk, planned = refresh()
+        report(planned, chunk.map(refresh_chunk).collect())
+
+    return graph.to_job(
+        name="refresh",
+        description=description,
+        executor_def=refresh_executor(settings),
+        resource_defs={HANDOVER: handover_io_manager},
+        tags={"dagster/max_runtime": str(round(settings.refresh_deadline.total_seconds()))},
+    )
+
+
+def _discover(context: dg.OpExecutionContext, settings: Settings, config: RefreshConfig) -> None:
+    db, request = database(settings), config.request()
+    result = db.refresh(request, confirm=config.confirm)
+    for connection in db.connections():
+        if request.connection in (None, connection.name, connection.id):
+            sync(context, settings, connection, db.tables(connection.id))
+    errors = result.errors if isinstance(result, DiscoveryResult) else []
+    tell(context, result.to_dict(), good=not errors)
+    if errors:
+        told = "\n".join(error["error"] for error in errors)
+        raise dg.Failure(f"{len(errors)} connections could not be discovered:\n{told}", allow_retries=False)
+
+
+def _plan(context: dg.OpExecutionContext, settings: Settings, config: RefreshConfig) -> Iterator[Any]:
+    db, request, started = database(settings), config.request(), utc_now()
+    connection, tables = db.plan(request)
+    sync(context, settings, connection, db.tables(connection.id))
+    plan(context, asset_key(settings, connection.name), tables)
+    shared = {"connection": connection.id, "since": db.mark(), "full": request.full}
+    one = {"schema_name": request.schema_name, "table_name": request.table_name} if request.table_name else None
+    yield dg.Output(shared | {"started": started.isoformat(), "tables": len(tables), "one": one}, "planned")
+    for number, keys in enumerate(deal(settings, tables), start=1):
+        yield dg.DynamicOutput(shared | {"keys": keys}, mapping_key=str(number), output_name="chunk")
+
+
+def _again(context: dg.OpExecutionContext, settings: Settings, planned: Json, chunks: list[Json]) -> list[Json]:
+    """Refresh what failed in an earlier run, of which this one re-executes what failed: this step, not the chunks."""
+    earlier = [chunk for chunk in chunks if chunk["run"] != context.run_id]
+    keys = [key for chunk in earlier for key in chunk["failed"]]
+    if not keys:
+        return chunks
+    db = database(settings)
+    tables = [table for table in db.tables(planned["connection"]) if table.ref.partition_key in keys]
+    plan(context, asset_key(settings, db.connection(planned["connection"]).name), tables)
+    result = Chunk(context, settings, planned | {"keys": keys})
+    return [*(chunk | {"failed": {}} for chunk in chunks), result.refresh()]
+
+
+def _report(context: dg.OpExecutionContext, settings: Settings, planned: Json, chunks: list[Json]) -> None:
+    db = database(settings)
+    connection = db.connection(planned["connection"])
+    failed = {key: error for chunk in chunks for key, error in chunk["failed"].items()}
+    unreadable = [problem for chunk in chunks for problem in chunk["unreadable"]]
+    for result in check_results(db, connection.id, asset_key(settings, connection.name), unreadable):
+        event: Any = as_event(result)  # the signature of log_event forgets checks, its body takes them
+        context.log_event(event)
+    if not (planned["one"] and failed):
+        tell(context, _result(planned, chunks, failed).to_dict(), good=not failed)
+    if failed:
+        raise dg.Failure(summary(connection.name, list(failed.values()), planned["tables"]), allow_retries=False)
+
+
+def _result(planned: Json, chunks: list[Json], failed: dict[str, str]) -> ConnectionRefreshResult | TableRefreshResult:
+    rows = sum(chunk["rows"] for chunk in chunks)
+    taken = utc_now() - datetime.fromisoformat(planned["started"])
+    duration_ms = max(0, round(taken.total_seconds() * 1000))
+    if planned["one"]:
+        return TableRefreshResult(planned["connection"], **planned["one"], rows_synced=rows, duration_ms=duration_ms)
+    return ConnectionRefreshResult(
+        connection_id=planned["connection"],
+        tables_refreshed=sum(chunk["refreshed"] for chunk in chunks),
+        tables_failed=len(failed),
+        total_rows=rows,
+        duration_ms=duration_ms,
+        errors=[_error(key, error) for key, error in failed.items()],
+    )
+
+
+def _error(key: str, error: str) -> dict[str, str]:
+    ref = TableRef.from_partition_key("", key)
+    return {"schema_name": ref.schema_name, "table_name": ref.table_name, "error": error}

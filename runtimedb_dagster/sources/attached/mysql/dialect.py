@@ -1,0 +1,447 @@
+"""MySQL and MariaDB: `mysql://user@host:port/database`, whose databases are the schemas.
+
+A table is read by one streamed statement, so it is read as it was at one moment. It runs on a session of its own,
+beside that of DuckDB's transaction, which holds the table's metadata lock from before it is described until it is
+read: nobody alters it in between.
+
+Each statement has a session of its own, which begins with what a read needs: DuckDB's client passes such commands on
+within the name of the host, and nothing else would reach the session that streams.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import duckdb
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+
+from runtimedb_dagster.common.duck import first_line
+from runtimedb_dagster.common.sql import literal
+from runtimedb_dagster.domain.model import Column, DiscoveredTable, TableRef
+from runtimedb_dagster.sources.attached.dialect import AttachedDialect, Relation, TableIsGone, discovered
+from runtimedb_dagster.sources.attached.mysql.types import OF_A_VIEW, Tinyint1, ZeroDates, project, quoted
+from runtimedb_dagster.sources.attached.projection import Projected
+from runtimedb_dagster.sources.attached.watch import Peer
+from runtimedb_dagster.sources.url import SourceUrl, checked_host, host_and_port
+
+__all__ = ["MySQL", "MySQLOptions"]
+
+ALIAS = "mysql"
+# A second attachment, made when something is to be ended: one that is read-only can't.
+CONTROL = "mysql_control"
+
+
+class MySQLOptions(BaseModel):
+    """What is particular to MySQL and MariaDB. Times are seconds, 0 for no limit."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
+
+    # There is no verify_identity: DuckDB's client takes the word, and any host's certificate.
+    ssl_mode: Literal["disabled", "preferred", "required", "verify_ca"] = Field(
+        default="preferred", description="as the mysql client's --ssl-mode; the certificate's host is not compared"
+    )
+    ssl_ca: str | None = Field(
+        default=None, validate_default=True, description="file with the certificates to trust, where ssl_mode verifies"
+    )
+    ssl_cert: str | None = Field(default=None, description="file with the client's certificate")
+    ssl_key: str | None = Field(default=None, description="file with its key")
+    compression: Literal["disabled", "preferred", "required"] = Field(
+        default="disabled", description="of what is sent; for slow networks, as it takes four times as long on others"
+    )
+    socket: str | None = Field(default=None, description="the server's Unix socket, instead of a host")
+    replica: str | None = Field(default=None, description="host or host:port of a replica, which is read instead")
+    connect_timeout: int = Field(default=10, ge=1, description="seconds to wait for the server's greeting")
+    statement_timeout: int = Field(default=0, ge=0, description="seconds that reading one table may take")
+    lock_timeout: int = Field(default=60, ge=1, description="seconds to wait for a table that is being altered")
+    tinyint1: Tinyint1 = Field(default="bool", description="int8: keep tinyint(1) as a number")
+    zero_dates: ZeroDates = Field(default="fail", description="null: keep 0000-00-00 and 2024-00-10 as NULL")
+
+    @field_validator("replica")
+    @classmethod
+    def _is_a_host(cls, replica: str | None) -> str | None:
+        """Nothing that DuckDB's client takes for more than the name of a host."""
+        return replica and checked_host(replica)
+
+    @field_validator("ssl_ca")
+    @classmethod
+    def _what_verifies(cls, ssl_ca: str | None, others: ValidationInfo) -> str | None:
+        """Certificates where they are looked at, and only there: the client itself trusts any where it has none."""
+        if (others.data.get("ssl_mode") == "verify_ca") != (ssl_ca is not None):
+            raise ValueError("ssl_mode=verify_ca needs it, and the other modes would not look at it")
+        return ssl_ca
+
+
+@dataclass(frozen=True)
+class _Login:
+    """What a session has without a word of ours about it, and which isolation it has."""
+
+    sql_mode: str
+    isolation: str
+
+
+class MySQL(AttachedDialect):
+    """The dialect of a MySQL or MariaDB server."""
+
+    options = MySQLOptions
+    extensions: Sequence[str] = ("mysql_scanner",)
+
+    def __init__(self, url: SourceUrl, options: MySQLOptions, password: str | None) -> None:
+        """Speak with the server that `url` names."""
+        self._url = url
+        self._options = options
+        self._password = password
+        self._login: _Login | None = None
+
+    def attach(self, duck: duckdb.DuckDBPyConnection) -> str:
+        """Attach by a temporary secret: a failing ATTACH repeats its own text."""
+        for name, value in SETTINGS.items():
+            duck.execute(f"SET GLOBAL {name} = {literal(value)}")
+        host, port = self._address()
+        secret = {
+            "HOST": self._connection_string(host),
+            "PORT": str(port),
+            "SOCKET": self._options.socket,
+            "USER": self._url.user,
+            "PASSWORD": self._password,
+            "DATABASE": self._url.path or None,
+        }
+        given = ", ".join(f"{name} {literal(value)}" for name, value in secret.items() if value is not None)
+        duck.execute(f"CREATE TEMPORARY SECRET source (TYPE mysql, {given})")
+        duck.execute(f"ATTACH {literal(self._parameters())} AS {ALIAS} (TYPE mysql, SECRET source, READ_ONLY)")
+        return ALIAS
+
+    def _connection_string(self, host: str) -> str:
+        """The host, and what each session begins with; braces hold a command together."""
+        lock = self._options.lock_timeout
+        begins = ", ".join(f"{name} = {value}" for name, value in {**SESSION, "lock_wait_timeout": str(lock)}.items())
+        commands = [f"SET SESSION {begins} {OF_MARIADB}", "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ"]
+        given = [f"host={host}", f"connect-timeout={self._options.connect_timeout}"]
+        return ";".join([*given, *(f"init-command={{{command}}}" for command in commands)])
+
+    def peer(self) -> Peer:
+        """The server, which speaks first."""
+        if self._options.socket:
+            return Peer(((self._options.socket, 0),))
+        return Peer((self._address(),))
+
+    def _address(self) -> tuple[str, int]:
+        if self._options.socket:
+            # The client tries 127.0.0.1 where the socket fails; another server may be there, but none at port 1.
+            return "localhost", 1
+        host, port = self._url.host or "", self._url.port
+        if self._options.replica:
+            host, replica_port = host_and_port(self._options.replica)
+            port = replica_port or port
+        # The client takes `localhost` for a socket at its default place, whatever the port.
+        return "127.0.0.1" if host in ("", "localhost") else host, port or 3306
+
+    def _parameters(self) -> str:
+        """What a secret can't carry."""
+        parameters = {
+            "compression": self._options.compression,
+            "ssl_mode": self._options.ssl_mode,
+            "ssl_ca": self._options.ssl_ca,
+            "ssl_cert": self._options.ssl_cert,
+            "ssl_key": self._options.ssl_key,
+        }
+        return " ".join(f"{name}={_parameter(value)}" for name, value in parameters.items() if value is not None)
+
+    def check(self, duck: duckdb.DuckDBPyConnection, alias: str) -> None:
+        """Have the server answer."""
+        duck.execute(f"SELECT * FROM {_query(alias, 'SELECT 1 AS one')}")
+
+    def discover(self, duck: duckdb.DuckDBPyConnection, alias: str) -> list[DiscoveredTable]:
+        """Tables and views of the URL's database, or of all but the system's if it names none.
+
+        The server lists what the user has any privilege on.
+        """
+        chosen = _is("TABLE_SCHEMA", self._url.path) if self._url.path else f"TABLE_SCHEMA NOT IN ({SYSTEM})"
+        parts = {name: _query(alias, query.format(chosen=chosen, more="")) for name, query in LISTS.items()}
+        return discovered(duck.execute(DISCOVERY.format(**parts)).fetchall())
+
+    def describe(self, duck: duckdb.DuckDBPyConnection, alias: str, ref: TableRef) -> Relation:
+        """Take the table's metadata lock, then look at its columns."""
+        self._lock(duck, alias, ref)
+        chosen = f"{_is('TABLE_SCHEMA', ref.schema_name)} AND {_is('TABLE_NAME', ref.table_name)}"
+        listed = _query(alias, LISTS["columns"].format(chosen=chosen, more=IS_VIEW), stream=False)
+        rows = duck.execute(f"SELECT {COLUMN}, is_view FROM {listed} ORDER BY position").fetchall()
+        arriving = _arriving(duck, alias, ref, [row[0] for row in rows])
+        # A table with columns that are computed when they are read is read as a view is.
+        is_view = any(row[-1] for row in rows)
+        columns = tuple(
+            Column(name, column_type, nullable, comment, base=f"{arriving[name]}{OF_A_VIEW if is_view else ''}")
+            for name, column_type, nullable, comment, _ in rows
+        )
+        self._look_around(duck, alias)
+        return Relation(columns, session=secrets.randbits(62), native=False, state=is_view)
+
+    def _look_around(self, duck: duckdb.DuckDBPyConnection, alias: str) -> _Login:
+        """What the login has set, and what the session that streams is like; once per attached source.
+
+        Raises:
+            duckdb.InvalidInputException: rows that nobody committed would be read.
+        """
+        if self._login is None:
+            asked = (
+                "SHOW SESSION VARIABLES WHERE Variable_name IN ('tx_isolation', 'transaction_isolation', 'sql_mode')"
+            )
+            with duck.cursor() as aside:
+                found = {
+                    name.lower(): value for name, value in aside.execute(f"FROM {_query(alias, asked)}").fetchall()
+                }
+            isolation = found.get("transaction_isolation") or found.get("tx_isolation", "")
+            self._login = _Login(found.get("sql_mode", ""), isolation)
+        if self._login.isolation not in ("REPEATABLE-READ", "SERIALIZABLE"):
+            raise duckdb.InvalidInputException(
+                f"the session's isolation is {self._login.isolation} and could not be set to REPEATABLE READ, so rows "
+                "that nobody committed could be read; a proxy between may be the reason"
+            )
+        return self._login
+
+    def _lock(self, duck: duckdb.DuckDBPyConnection, alias: str, ref: TableRef) -> None:
+        """Name the table in DuckDB's transaction, which keeps its metadata lock; no row is read, no snapshot taken."""
+        statement = f"{self._prologue(is_view=True)}1 AS one FROM {_qualified(ref)} LIMIT 0"
+        try:
+            duck.execute(f"SELECT * FROM {_query(alias, statement, stream=False)}")
+        except duckdb.Error as error:
+            told = _told(str(error))
+            if any(sign in told for sign in GONE):
+                raise TableIsGone(f" ({told})") from None
+            raise
+
+    def project(self, column: Column) -> Projected:
+        """As the server's types demand."""
+        return project(column, self._options.tinyint1, self._options.zero_dates)
+
+    def origin(
+        self,
+        duck: duckdb.DuckDBPyConnection,  # noqa: ARG002
+        alias: str,
+        ref: TableRef,
+        relation: Relation,
+        projection: Sequence[Projected],
+        where: str | None,
+    ) -> str:
+        """One statement on the server, which names the session's number for who may want to end it."""
+        statement = self._statement(ref, projection, where, is_view=relation.state)
+        return _query(alias, f"{_mark(relation.session)} {statement}")
+
+    def _statement(self, ref: TableRef, projection: Sequence[Projected], where: str | None, *, is_view: bool) -> str:
+        listed = ", ".join(
+            f"{each.remote or quoted(each.source_name)} AS {quoted(each.source_name)}" for each in projection
+        )
+        condition = f" WHERE {where}" if where else ""
+        return f"{self._prologue(is_view=is_view)}{listed} FROM {_qualified(ref)}{condition}"
+
+    def _prologue(self, *, is_view: bool) -> str:
+        """SELECT, under what one statement needs: MariaDB executes its comment, MySQL follows its hint.
+
+        A table's CHAR must not be padded, and its instants come in UTC; a view computes with what the login has. A
+        function in a condition should not write, which MySQL has no such setting for.
+        """
+        limit = self._options.statement_timeout
+        settings = {} if is_view else {"time_zone": "'+00:00'", **self._unpadded()}
+        of_maria = {**settings, "max_statement_time": limit, "tx_read_only": 1}
+        maria = ", ".join(f"{name} = {value}" for name, value in of_maria.items())
+        hints = " ".join(f"SET_VAR({name} = {value})" for name, value in settings.items())
+        return f"/*M! SET STATEMENT {maria} FOR */ SELECT /*+ {hints} MAX_EXECUTION_TIME({limit * 1000}) */ "
+
+    def _unpadded(self) -> dict[str, str]:
+        mode = self._login.sql_mode.split(",") if self._login else []
+        if PADDING not in mode:
+            return {}
+        return {"sql_mode": f"'{','.join(word for word in mode if word != PADDING)}'"}
+
+    def words(
+        self,
+        duck: duckdb.DuckDBPyConnection,
+        alias: str,
+        ref: TableRef,
+        relation: Relation,
+        projection: Sequence[Projected],
+        where: str | None,
+        error: str,
+    ) -> str | None:
+        """What the server says when it fails while rows come, which DuckDB's client loses: one row is asked for."""
+        if _told(error) or "Failed to fetch result row" not in error:
+            return None
+        columns = ", ".join(quoted(each.source_name) for each in projection)
+        whole = self._statement(ref, projection, where, is_view=relation.state)
+        head, _, select = whole.partition("SELECT ")
+        again = f"{head}SELECT BIT_XOR(CRC32(CONCAT_WS('|', {columns}))) AS one FROM (SELECT {select}) AS failing"
+        try:
+            duck.execute(f"FROM {_query(alias, again, stream=False)}").fetchall()
+        except duckdb.Error as said:
+            return self.explain(str(said)) if _told(str(said)) else None
+        return None
+
+    def cancel(self, duck: duckdb.DuckDBPyConnection, alias: str, session: int) -> None:
+        """End the statement that names `session`; while the server works on a row, DuckDB would wait for it."""
+        running = f"SELECT ID AS id FROM information_schema.PROCESSLIST WHERE INFO LIKE '{_mark(session)}%'"
+        ids = duck.execute(f"SELECT id FROM {_query(alias, running)}").fetchall()
+        if ids:
+            parameters = literal(self._parameters())
+            duck.execute(f"ATTACH IF NOT EXISTS {parameters} AS {CONTROL} (TYPE mysql, SECRET source)")
+        for (number,) in ids:
+            duck.execute(f"CALL mysql_execute('{CONTROL}', 'KILL QUERY {number}')")
+
+    def is_passing(self, error: str) -> bool:
+        """A server that is away, starting, or full, or a lock that somebody holds."""
+        return any(sign in _told(error) for sign in PASSING)
+
+    def explain(self, error: str) -> str:
+        """The server's own words, without what DuckDB puts around them, and what to do where that is known."""
+        told = _told(error)
+        if not told and "Failed to fetch result row" in error:
+            # The client does not pass on why.
+            limit = self._options.statement_timeout
+            told = "the server ended the statement, or the connection was lost"
+            return f"{told}; the option statement_timeout allows it {limit} seconds" if limit else told
+        if self._options.socket and "Can't connect" in told:
+            return f"no server listens on the socket {self._options.socket}"
+        return next((f"{told}; {advice}" for sign, advice in ADVICE.items() if sign in told), told)
+
+
+def _query(alias: str, statement: str, *, stream: bool = True) -> str:
+    """A query on the server in a FROM clause; unstreamed, in the session of DuckDB's transaction."""
+    return f"mysql_query({literal(alias)}, {literal(statement)}, stream_results = {stream})"
+
+
+def _arriving(duck: duckdb.DuckDBPyConnection, alias: str, ref: TableRef, names: Sequence[str]) -> dict[str, str]:
+    """DuckDB's types of the bare columns, by name."""
+    if not names:
+        return {}
+    statement = f"SELECT {', '.join(map(quoted, names))} FROM {_qualified(ref)} LIMIT 0"
+    return {
+        row[0]: row[1] for row in duck.execute(f"DESCRIBE FROM {_query(alias, statement, stream=False)}").fetchall()
+    }
+
+
+def _qualified(ref: TableRef) -> str:
+    return f"{quoted(ref.schema_name)}.{quoted(ref.table_name)}"
+
+
+def _is(column: str, name: str) -> str:
+    """SQL that is true for a name, in every SQL mode; the server looks it up, with its case where that matters."""
+    return f"{column} = _utf8mb4 x'{name.encode().hex()}'"
+
+
+def _mark(session: int | None) -> str:
+    return f"/* runtimedb {session} */"
+
+
+def _parameter(value: str) -> str:
+    return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def _told(error: str) -> str:
+    """What the server said: the extension puts the statement before it, DuckDB a pointer into its own after it."""
+    if "Failed to" not in error:
+        return first_line(error)
+    said = error.rsplit("\n\nLINE ", 1)[0].rsplit('": ', 1)[-1]
+    return said.split(". Attempted host: ")[0].split(". First attempted host: ")[0].strip()
+
+
+# DuckDB's: types as they arrive must not depend on a value, and no limit of time is wanted that the user did not set.
+SETTINGS = {
+    # A session that is used again has lost what it began with.
+    "mysql_pool_size": "0",
+    "mysql_tinyint1_as_boolean": "false",
+    "mysql_query_timeout_enabled": "false",
+}
+
+# What bears on which rows come, in a table as in a view; and English, in which errors are known.
+SESSION = {
+    "sql_select_limit": "18446744073709551615",
+    "max_join_size": "18446744073709551615",
+    "sql_big_selects": "1",
+    "sql_auto_is_null": "0",
+    # A writer that is slow now and then must not be cut off, nor a session that waits while another one reads.
+    "net_write_timeout": "3600",
+    "wait_timeout": "86400",
+    "lc_messages": "'en_US'",
+}
+OF_MARIADB = "/*M!100304 , system_versioning_asof = DEFAULT, idle_transaction_timeout = 0 */"
+PADDING = "PAD_CHAR_TO_FULL_LENGTH"
+
+GONE = ("doesn't exist", "Unknown database", "references invalid table")
+
+PASSING = (
+    "Can't connect", "Connection refused", "Lost connection", "server has gone away", "Too many connections",
+    "max_user_connections", "Lock wait timeout", "Deadlock found", "Server shutdown in progress",
+    "Unknown MySQL server host", "Unknown server host", "Connection timed out", "No route to host",
+    "Temporary failure in name resolution", "reading initial communication packet", "reading authorization packet",
+    "Connection reset", "Connection was killed", "is being shut down", "max_connections", "Broken pipe",
+    "Zu viele Verbindungen", "Trop de connexions", "Demasiadas conexiones",
+)  # fmt: skip
+
+ADVICE = {
+    "(using password: NO)": "name the variable that holds the password with --password-env",
+    "(using password: YES)": "set the right password in the variable of --password-env, or the password_file",
+    "to database": "grant SELECT on it",
+    "command denied": "grant SELECT on it, or leave it out with the option exclude",
+    "is not allowed to connect": "the server takes this user from other hosts only",
+    "Unknown database": "name another one in the URL, or none for all",
+    "max_statement_time": "raise the option statement_timeout",
+    "maximum statement execution time": "raise the option statement_timeout",
+    "SSL is required": "the server offers no TLS; set the option ssl_mode=preferred if that is acceptable",
+    "Lock wait timeout": "somebody alters or locks the table; try again, or raise the option lock_timeout",
+    "Too many connections": "lower the option parallel_refresh, or raise the server's max_connections",
+    "max_user_connections": "lower the option parallel_refresh, or raise the user's limit",
+    "could not be loaded": "DuckDB's client has no such plugin: give the user mysql_native_password or, on MySQL, "
+    "caching_sha2_password",
+    "uthentication plugin": "DuckDB's client has no such plugin: give the user mysql_native_password or, on MySQL, "
+    "caching_sha2_password",
+    'field value out of range: "0000': "a zero date has no place in a version; set the option zero_dates=null",
+    "-00": "a zero date has no place in a version; set the option zero_dates=null",
+}
+
+COLUMN = "name, type, nullable = 'YES', NULLIF(comment, '')"
+
+SYSTEM = "'information_schema', 'performance_schema', 'mysql', 'sys'"
+
+# Sequences, and what a session made for itself, are no tables to read. A view's comment is the word VIEW.
+LISTS = {
+    "tables": """
+        SELECT CONVERT(TABLE_SCHEMA USING utf8mb4) AS schema_name, CONVERT(TABLE_NAME USING utf8mb4) AS table_name,
+            CASE WHEN TABLE_TYPE = 'VIEW' THEN 'view'
+                WHEN CREATE_OPTIONS LIKE '%partitioned%' THEN 'partitioned table' ELSE 'table' END AS kind,
+            CONVERT(CASE WHEN TABLE_TYPE <> 'VIEW' THEN TABLE_COMMENT END USING utf8mb4) AS comment,
+            CAST(TABLE_ROWS AS SIGNED) AS estimated_rows
+        FROM information_schema.TABLES
+        WHERE {chosen} AND TABLE_TYPE IN ('BASE TABLE', 'VIEW', 'SYSTEM VERSIONED')
+    """,
+    "columns": """
+        SELECT CONVERT(TABLE_SCHEMA USING utf8mb4) AS schema_name, CONVERT(TABLE_NAME USING utf8mb4) AS table_name,
+            CONVERT(COLUMN_NAME USING utf8mb4) AS name, CONVERT(COLUMN_TYPE USING utf8mb4) AS type,
+            CONVERT(IS_NULLABLE USING utf8mb4) AS nullable, CONVERT(COLUMN_COMMENT USING utf8mb4) AS comment,
+            CAST(ORDINAL_POSITION AS SIGNED) AS position{more}
+        FROM information_schema.COLUMNS c WHERE {chosen}
+    """,
+    "keys": """
+        SELECT CONVERT(TABLE_SCHEMA USING utf8mb4) AS schema_name, CONVERT(TABLE_NAME USING utf8mb4) AS table_name,
+            CONVERT(COLUMN_NAME USING utf8mb4) AS name, CAST(SEQ_IN_INDEX AS SIGNED) AS position
+        FROM information_schema.STATISTICS WHERE {chosen} AND INDEX_NAME = 'PRIMARY'
+    """,
+}
+
+# Of one table: the server opens a view for each column that it is asked about.
+IS_VIEW = """, EXISTS (
+    SELECT 1 FROM information_schema.VIEWS v WHERE v.TABLE_SCHEMA = c.TABLE_SCHEMA AND v.TABLE_NAME = c.TABLE_NAME
+) OR EXTRA LIKE '%VIRTUAL%' AS is_view"""
+
+DISCOVERY = """
+    WITH listed AS (
+        SELECT schema_name, table_name, list({{
+            'name': name, 'type': type, 'nullable': nullable = 'YES', 'comment': NULLIF(comment, '')
+        }} ORDER BY position) AS columns FROM {columns} GROUP BY ALL
+    ), keyed AS (
+        SELECT schema_name, table_name, list(name ORDER BY position) AS primary_key FROM {keys} GROUP BY ALL
+    )
+    SELECT schema_name, table_name, kind, NULLIF(comment, ''), estimated_rows, coalesce(columns, []), primary_key
+    FROM {tables} LEFT JOIN listed USING (schema_name, table_name) LEFT JOIN keyed USING (schema_name, table_name)
+    ORDER BY schema_name, table_name
+"""

@@ -1,0 +1,273 @@
+"""SQLite files: `sqlite:///path/to/file.db`.
+
+A table is guarded, then read by DuckDB's scan, in one transaction of SQLite. What DuckDB's scan reads wrong (views,
+generated columns, times of day, columns without a type) is read as text by a query of SQLite, and taken back.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import duckdb
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from runtimedb_dagster.common.duck import first_line
+from runtimedb_dagster.common.sql import identifier, literal, qualified
+from runtimedb_dagster.domain.errors import TypeContractError
+from runtimedb_dagster.domain.model import Column, DiscoveredTable, TableRef
+from runtimedb_dagster.domain.patterns import matches_any, names_of_column
+from runtimedb_dagster.sources.attached.dialect import AttachedDialect, Relation, TableIsGone, attached
+from runtimedb_dagster.sources.attached.projection import Projected
+from runtimedb_dagster.sources.attached.sqlite.types import AS_TEXT, is_open, project, restored, type_of_values
+from runtimedb_dagster.sources.url import SourceUrl
+
+__all__ = ["SQLite", "SQLiteOptions"]
+
+ALIAS = "sqlite"
+
+
+class SQLiteOptions(BaseModel):
+    """What is particular to SQLite."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
+
+    busy_timeout: int = Field(default=5, ge=0, description="seconds to wait for a file that somebody writes")
+    as_text: tuple[str, ...] = Field(
+        default=(),
+        description="patterns of columns to keep as text, whatever they hold, such as `orders.placed,*.note`",
+    )
+
+    @field_validator("as_text", mode="before")
+    @classmethod
+    def _list(cls, given: Any) -> Any:
+        if not isinstance(given, str):
+            return given
+        listed = json.loads(given) if given.lstrip().startswith("[") else given.split(",")
+        return [pattern.strip() for pattern in listed if pattern.strip()]
+
+
+class SQLite(AttachedDialect):
+    """The dialect of an SQLite file."""
+
+    options = SQLiteOptions
+    extensions: Sequence[str] = ("sqlite_scanner",)
+
+    def __init__(self, url: SourceUrl, options: SQLiteOptions, password: str | None) -> None:  # noqa: ARG002
+        """Read the file that `url` names."""
+        self._path = Path(url.path)
+        self._options = options
+
+    def attach(self, duck: duckdb.DuckDBPyConnection) -> str:
+        """Attach the file, and look into it: DuckDB would open it at the first query only."""
+        wait = self._options.busy_timeout * 1000
+        path = literal(str(self._path))
+        duck.execute(f"ATTACH {path} AS {ALIAS} (TYPE sqlite, READ_ONLY, BUSY_TIMEOUT {wait})")
+        self.check(duck, ALIAS)
+        return ALIAS
+
+    def check(self, duck: duckdb.DuckDBPyConnection, alias: str) -> None:
+        """Count its tables."""
+        _ask(duck, alias, "SELECT count(*) AS tables FROM sqlite_master")
+
+    def discover(self, duck: duckdb.DuckDBPyConnection, alias: str) -> list[DiscoveredTable]:
+        """Tables and views, in one query; in one query each if a view is of something that is gone."""
+        relations = RELATIONS.format(listed="pragma_table_list")
+        try:
+            rows = _ask(duck, alias, f"SELECT {DESCRIBED} {relations} ORDER BY l.name")
+        except duckdb.Error:
+            names = _ask(duck, alias, f"SELECT l.name, l.type {relations} ORDER BY l.name")
+            rows = [row for name, kind in names for row in _described_or_bare(duck, alias, name, kind)]
+        return [_table(name, kind, json.loads(columns)) for name, kind, columns in rows]
+
+    def describe(self, duck: duckdb.DuckDBPyConnection, alias: str, ref: TableRef) -> Relation:
+        """The table in the transaction of SQLite that this begins; columns of no type as their values demand."""
+        rows = _described(duck, alias, ref.table_name) if ref.schema_name == "main" else []
+        if not rows:
+            raise TableIsGone
+        _name, kind, listed = rows[0]
+        _scan_in_one_state(duck, alias)
+        columns = [self._as_wished(ref, column) for column in _columns(json.loads(listed))]
+        native = kind == "table" and not any(column.name.lower() in ROWIDS for column in columns)
+        return Relation(tuple(_by_values(duck, alias, ref, columns)), native=native)
+
+    def _as_wished(self, ref: TableRef, column: Column) -> Column:
+        wished = matches_any(self._options.as_text, names_of_column("main", ref.table_name, column.name))
+        return replace(column, base=AS_TEXT) if wished else column
+
+    def project(self, column: Column) -> Projected:
+        """As its declared type demands."""
+        return project(column)
+
+    def origin(
+        self,
+        duck: duckdb.DuckDBPyConnection,
+        alias: str,
+        ref: TableRef,
+        relation: Relation,
+        projection: Sequence[Projected],
+        where: str | None,
+    ) -> str:
+        """DuckDB's scan where it reads every column right, else a query of SQLite."""
+        source = f"{qualified('main', ref.table_name)}{f' WHERE {where}' if where else ''}"
+        native = relation.native and where is None and _scan_fits(duck, alias, ref, projection)
+        _guard(duck, alias, source, [each for each in projection if not (native and each.scan_guards)])
+        if native:
+            return attached(alias, ref, None)
+        asked = ", ".join(f"{each.remote} AS {identifier(each.source_name)}" for each in projection)
+        query = f"sqlite_query({literal(alias)}, {literal(f'SELECT {asked} FROM {source}')})"
+        return f"(SELECT {', '.join(map(restored, projection))} FROM {query})"
+
+    def is_passing(self, error: str) -> bool:
+        """A file that somebody writes."""
+        return "is locked" in error
+
+    def explain(self, error: str) -> str:
+        """SQLite's own words, without the query that DuckDB puts before them, and what to do where that is known."""
+        if "unable to open database file" in error and not self._path.exists():
+            return "there is no such file"
+        if self._path.is_dir():
+            return "it is a directory, not a file"
+        if "Invalid type in column" in error:  # DuckDB goes on with the value, which may be that of a masked column
+            return "a value did not fit its column, though now all do; refresh it again"
+        said = error.split("\n\nLINE ", 1)[0].rstrip()
+        told = said.rsplit('": ', 1)[-1] if FAILED.match(said) else first_line(said)
+        return next((f"{told}; {advice}" for sign, advice in ADVICE.items() if sign in error), told)
+
+
+def _described(duck: duckdb.DuckDBPyConnection, alias: str, name: str) -> list[tuple[Any, ...]]:
+    relation = RELATIONS.format(listed=f"pragma_table_list({literal(name)})")
+    return _ask(duck, alias, f"SELECT {DESCRIBED} {relation} AND l.name = {literal(name)}")
+
+
+def _described_or_bare(duck: duckdb.DuckDBPyConnection, alias: str, name: str, kind: str) -> list[tuple[Any, ...]]:
+    """A relation; a view that is broken, or a virtual table whose module is missing, without columns."""
+    try:
+        return _described(duck, alias, name)
+    except duckdb.Error as error:
+        if kind == "table" or "is locked" in str(error):
+            raise
+        return [(name, kind, "[]")]
+
+
+def _table(name: str, kind: str, columns: list[dict[str, Any]]) -> DiscoveredTable:
+    keys = sorted((column["pk"], column["name"]) for column in columns if column["pk"])
+    return DiscoveredTable(
+        "main",
+        name,
+        "view" if kind == "view" else "table",
+        tuple(_columns(columns)),
+        tuple(name for _position, name in keys),
+    )
+
+
+def _columns(described: list[dict[str, Any]]) -> list[Column]:
+    return [Column(each["name"], each["type"] or "ANY", nullable=bool(each["nullable"])) for each in described]
+
+
+def _scan_in_one_state(duck: duckdb.DuckDBPyConnection, alias: str) -> None:
+    """Have DuckDB's scan see what our transaction sees.
+
+    Its threads open the file each for itself. While our transaction is open nobody can commit, unless the file is in
+    WAL mode: there each thread would see what is newest when it comes to its next part, so one has to do.
+    """
+    ((mode,),) = _ask(duck, alias, "PRAGMA journal_mode")
+    duck.execute(f"SET sqlite_disable_multithreaded_scans = {'true' if mode == 'wal' else 'false'}")
+
+
+def _by_values(duck: duckdb.DuckDBPyConnection, alias: str, ref: TableRef, columns: list[Column]) -> list[Column]:
+    """The columns, those of no type with the one that fits the values they hold now."""
+    open_columns = [column for column in columns if column.base is None and is_open(column)]
+    if not open_columns:
+        return columns
+    asked = ", ".join(
+        f"max(typeof({identifier(column.name)}) = '{storage}') AS c{i}_{storage}"
+        for i, column in enumerate(open_columns)
+        for storage in STORAGE_CLASSES
+    )
+    (found,) = _ask(duck, alias, f"SELECT {asked} FROM {qualified('main', ref.table_name)}")
+    held = {}
+    for i, column in enumerate(open_columns):
+        flags = zip(STORAGE_CLASSES, found[i * len(STORAGE_CLASSES) :], strict=False)
+        held[column.name] = type_of_values(frozenset(storage for storage, flag in flags if flag == "1"))
+    return [replace(column, base=held.get(column.name, column.base)) for column in columns]
+
+
+def _guard(duck: duckdb.DuckDBPyConnection, alias: str, source: str, projection: Sequence[Projected]) -> None:
+    """Look in SQLite, in the transaction of the read, for values that do not fit their column."""
+    guarded = [each for each in projection if each.guard]
+    if not guarded:
+        return
+    misfit = " OR ".join(f"({each.guard})" for each in guarded)
+    # A condition may be part of the source, so that the guards are held against what it leaves.
+    if not _ask(duck, alias, f"SELECT 1 AS misfit FROM (SELECT * FROM {source}) WHERE {misfit} LIMIT 1"):
+        return
+    for each in guarded:
+        name = identifier(each.source_name)
+        value = f"typeof({name}) AS storage, substr(quote({name}), 1, 80) AS value"
+        query = f"SELECT {value} FROM (SELECT * FROM {source}) WHERE {each.guard} LIMIT 1"
+        for storage, quoted in _ask(duck, alias, query, encoded=True):
+            raise _misfit(each, f"the {_text(storage)} {_text(quoted)}")
+
+
+def _misfit(projected: Projected, value: str) -> TypeContractError:
+    column = projected.column
+    shown = "a value" if projected.masked else value
+    return TypeContractError(
+        f"column {identifier(column.name)} ({column.source_type}): it holds {shown}, which {projected.because}; "
+        f"{projected.advice}"
+    )
+
+
+def _scan_fits(duck: duckdb.DuckDBPyConnection, alias: str, ref: TableRef, projection: Sequence[Projected]) -> bool:
+    """Whether DuckDB's scan, whose idea of the table may be older than the transaction, yields what is projected."""
+    try:
+        rows = duck.execute(f"DESCRIBE {attached(alias, ref, None)}").fetchall()
+    except duckdb.CatalogException:
+        return False
+    known = {row[0]: row[1] for row in rows}
+    return all(known.get(each.source_name) == each.arrives for each in projection)
+
+
+def _ask(duck: duckdb.DuckDBPyConnection, alias: str, query: str, *, encoded: bool = False) -> list[tuple[Any, ...]]:
+    """The rows of a query of SQLite, all as text; as its bytes if it may be none."""
+    chosen = "encode(COLUMNS(*))" if encoded else "*"
+    return duck.execute(f"SELECT {chosen} FROM sqlite_query({literal(alias)}, {literal(query)})").fetchall()
+
+
+def _text(encoded: bytes) -> str:
+    return encoded.decode(errors="replace")
+
+
+FAILED = re.compile(r"(Failed to|Unable to) ")
+# By its number of a row DuckDB's scan divides a table; a column may have taken the name.
+ROWIDS = {"rowid", "oid", "_rowid_"}
+STORAGE_CLASSES = ("integer", "real", "text", "blob")
+
+ADVICE = {
+    "unable to open database file": "may it be read, and is its directory writable, which a file in WAL mode needs?",
+    "readonly database": "a file in WAL mode can be read only where its directory may be written: read a copy",
+    "is locked": "somebody writes it; try again, or raise the option busy_timeout",
+    "not a database": "it may be encrypted, or something else",
+    "malformed": "the file is corrupt; `PRAGMA integrity_check` in SQLite tells where",
+}
+
+# What a virtual table keeps its content in is left out, as are SQLite's own tables.
+RELATIONS = r"""
+    FROM {listed} l
+    WHERE l.schema = 'main' AND l.type <> 'shadow' AND l.name NOT LIKE 'sqlite\_%' ESCAPE '\'
+"""
+
+# A single INTEGER primary key that needs no index is the rowid, which is never null. Other primary keys may be.
+DESCRIBED = """
+    l.name AS name, l.type AS type, (
+        SELECT json_group_array(json_object('name', x.name, 'type', x.type, 'pk', x.pk, 'nullable', NOT (
+            x."notnull" OR x.pk AND l.type = 'table' AND NOT l.wr
+                AND NOT EXISTS (SELECT 1 FROM pragma_index_list(l.name) i WHERE i.origin = 'pk')
+        ))) FROM pragma_table_xinfo(l.name) x WHERE x.hidden <> 1
+    ) AS columns
+"""

@@ -1,0 +1,43 @@
+"""What the tests of the catalog share."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
+
+from runtimedb_dagster import Connection, Table
+from runtimedb_dagster.catalog import Catalog
+from runtimedb_dagster.domain.model import DiscoveredTable, DiscoveryChanges, PendingDeletion
+from runtimedb_dagster_tests.support.parts import (
+    reserve,
+    version_of,
+)
+
+NOW = datetime(2030, 1, 2, 3, 4, 5, 678901, tzinfo=timezone.utc)
+GRACE = timedelta(seconds=60)
+SECOND = timedelta(seconds=1)
+CLAIM = timedelta(minutes=5)
+
+
+def discover(
+    catalog: Catalog, connection: Connection, found: list[DiscoveredTable], *, confirm: bool = False
+) -> DiscoveryChanges:
+    """Record a discovery that starts now."""
+    generation = catalog.connections.begin_discovery()
+    return catalog.tables.record_discovery(connection, generation, found, NOW, NOW + GRACE, confirm=confirm)
+
+
+def publish(catalog: Catalog, table: Table) -> str:
+    """Swap in a new version; its path."""
+    reservation = reserve(catalog, table, NOW)
+    catalog.versions.swap(reservation, version_of(reservation), NOW + GRACE)
+    return reservation.path
+
+
+def claim(catalog: Catalog, now: datetime, by: str = "sweep", limit: int = 100) -> list[PendingDeletion]:
+    return list(catalog.deletions.claim(by, now, now + CLAIM, limit))
+
+
+def version_path_of(catalog: Catalog, table: Table) -> str | None:
+    """The path that a table points at now."""
+    found = next(each for each in catalog.tables.list() if each.id == table.id)
+    return found.version.path if found.version else None
