@@ -20,6 +20,7 @@ from benchmarks.measure import Side
 from benchmarks.peers import Peer
 from benchmarks.world import PASSWORD, World
 from runtimedb_dagster import RefreshRequest, RuntimeDB, Settings
+from runtimedb_dagster_tests.support.parts import path_of
 from runtimedb_dagster_tests.support.servers import Server
 
 __all__ = ["verdicts"]
@@ -76,7 +77,7 @@ def _of_ours(url: str, home: Path, expected: dict[str, list[str | None]]) -> str
     with RuntimeDB(Settings(home=home)) as db:
         db.connect("hard", url.replace(f":{PASSWORD}@", "@"), password_env="BENCH_PASSWORD")
         db.refresh(RefreshRequest("hard", data=True))
-        files = {table.table_name: f"{home}/storage/{table.version.path}" for table in db.tables() if table.version}
+        files = {table.table_name: f"{home}/storage/{path_of(table.version)}" for table in db.tables() if table.version}
     said = {name: _compared(files.get(name), wanted) for name, wanted in expected.items()}
     return _verdict({name: "as text, declared" if what == "as text" else what for name, what in said.items()})
 

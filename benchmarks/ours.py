@@ -40,7 +40,12 @@ def print_seconds(seconds: float) -> None:
 
 def _connect(db: RuntimeDB, url: str, include: str) -> None:
     password = "BENCH_PASSWORD" if "@" in url else None
-    db.connect("source", url.replace(f":{os.environ['BENCH_PASSWORD']}@", "@"), password_env=password, include=include)
+    db.connect(
+        "source",
+        url.replace(f":{os.environ['BENCH_PASSWORD']}@", "@"),
+        options={"include": include},
+        password_env=password,
+    )
 
 
 def _refresh(db: RuntimeDB) -> None:
@@ -152,7 +157,7 @@ def sweep(files: str) -> float:
         paths = _leave_files(db, int(files))
         row = {"delete_after": utc_now(), "reason": "replaced", "table_full_name": "a.b.c", "attempts": 0}
         rows = [row | {"id": new_id(), "path": path} for path in paths]
-        with db._catalog._database.write() as tx:
+        with db.engine.catalog._database.write() as tx:
             tx.execute(insert(schema.pending_deletions), rows)
         started = perf_counter()
         swept = db.sweep()

@@ -14,10 +14,12 @@ import dagster as dg
 
 from benchmarks.ours import opened, print_seconds
 from runtimedb_dagster import RuntimeDB
-from runtimedb_dagster.dagster.events import Record, plan
+from runtimedb_dagster.dagster.events import Record, announce
 from runtimedb_dagster.dagster.names import asset_key
 from runtimedb_dagster.dagster.partitions import sync_partitions
 from runtimedb_dagster.definitions import build_definitions
+from runtimedb_dagster.domain.outcomes import Progress
+from runtimedb_dagster_tests.support.parts import refreshed
 
 
 def run(url: str) -> float:
@@ -38,21 +40,21 @@ def events(url: str) -> float:
     with opened() as db, _instance(db) as instance:
         _connect(db, url, instance)
         tables, key = db.tables(), asset_key(db.settings, "source")
-        outcomes = list(db.refresh_tables("source", tables))
+        outcomes = refreshed(db, tables, "source")
 
         @dg.op
-        def tell(context: dg.OpExecutionContext) -> None:
-            plan(context, key, tables)
-            record = Record(context, key, len(tables))
-            for _ in record.of(outcomes):
-                record.keep_up()
+        def log(context: dg.OpExecutionContext) -> None:
+            announce(context, key, tables)
+            events = (event for number, each in enumerate(outcomes, 1) for event in (each, Progress(number, None, 0)))
+            for _ in Record(context, key, len(tables)).follow(events):
+                pass
 
         @dg.job(executor_def=dg.in_process_executor)
-        def told() -> None:
-            tell()
+        def logging() -> None:
+            log()
 
         started = perf_counter()
-        told.execute_in_process(instance=instance)
+        logging.execute_in_process(instance=instance)
         return perf_counter() - started
 
 

@@ -13,7 +13,6 @@ import statistics
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
 from time import perf_counter
@@ -27,12 +26,13 @@ from runtimedb_dagster.catalog import Catalog
 from runtimedb_dagster.common.heartbeat import utc_now
 from runtimedb_dagster.dagster.partitions import sync_partitions
 from runtimedb_dagster.definitions import build_definitions
-from runtimedb_dagster.domain.model import Column, Connection, DiscoveredTable
-from runtimedb_dagster_tests.support.parts import reserve, version_of
+from runtimedb_dagster.domain.columns import SourceColumn
+from runtimedb_dagster.domain.tables import Connection, DiscoveredTable
+from runtimedb_dagster_tests.support.parts import NO_RECIPES, reserve, swap, version_of
 from runtimedb_dagster_tests.support.servers import postgres
 
 CONNECTIONS, SIZES, TIMES = 100, (1_000, 10_000), 5
-COLUMNS = tuple(Column(f"column_{number}", "BIGINT") for number in range(10))
+COLUMNS = tuple(SourceColumn(f"column_{number}", "BIGINT") for number in range(10))
 NUMBERS = {
     "sqlite": "(WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < {last}) SELECT i FROM n) n",
     "postgresql": "(SELECT i FROM generate_series(0, {last}) i) n",
@@ -40,10 +40,14 @@ NUMBERS = {
 TABLES = """INSERT INTO tables (id, connection_id, schema_name, table_name, kind, columns, primary_key, discovered_at,
     version_id) SELECT c.name || '-' || n.i, c.id, 'main', 't' || n.i, 'table', {columns}, '[]', 0, c.name || '-' || n.i
     FROM connections c, {numbers}"""
-VERSIONS = """INSERT INTO versions (id, connection_id, schema_name, table_name, path, generation, published_at_sequence,
-    rows, bytes, columns, fingerprint, created_at, checked_at, duration_ms) SELECT id, connection_id, schema_name,
-    table_name, connection_id || '/main/' || table_name || '/' || table_name || '_v' || id || '.parquet', 1, 1, 10,
-    1000, columns, 'x', 0, 0, 10 FROM tables"""
+VERSIONS = (
+    """INSERT INTO versions (id, rows, columns, fingerprint, created_at, duration_ms)
+    SELECT id, 10, columns, 'x', 0, 10 FROM tables""",
+    """INSERT INTO version_files (version_id, path, rows, bytes) SELECT id,
+    connection_id || '/main/' || table_name || '/' || table_name || '_v' || id || '.parquet', 10, 1000 FROM tables""",
+    """INSERT INTO publications (version_id, connection_id, schema_name, table_name, from_sequence)
+    SELECT id, connection_id, schema_name, table_name, 1 FROM tables""",
+)
 
 
 def main() -> None:
@@ -63,14 +67,14 @@ def measured(url: str, tables: int, directory: Path) -> Iterator[tuple[str, str]
         shop = catalog.connections.get("c50")
         found = [DiscoveredTable("main", f"t{number}", columns=COLUMNS) for number in range(tables)]
         discover: Callable[[], Any] = lambda: catalog.tables.record_discovery(  # noqa: E731
-            shop, catalog.connections.begin_discovery(), found, utc_now(), utc_now()
+            shop, catalog.connections.begin_discovery(), found, NO_RECIPES, utc_now(), utc_now()
         )
         yield "size of the catalog", f"{size(url) / 1e6:,.0f} MB"
         yield "list the connections", timed(catalog.connections.list)
         yield "list one connection's tables", timed(lambda: catalog.tables.list(shop))
         yield "record a discovery of it in which nothing changed", timed(discover)
         yield "find one table's version by name, under a lease", timed(lambda: look_up(catalog, shop, tables))
-        yield "reserve and swap one table", timed(lambda: swap(catalog, shop))
+        yield "reserve and swap one table", timed(lambda: swap_one(catalog, shop))
         yield "ask whether a file is due", timed(lambda: catalog.deletions.count_due(utc_now()))
         settings = Settings(home=directory / "home", catalog_url=url)
         yield "load the definitions", timed(lambda: build_definitions(settings).get_repository_def())
@@ -83,15 +87,16 @@ def filled(url: str, tables: int) -> Iterator[Catalog]:
     catalog = Catalog(url)
     for number in range(CONNECTIONS):
         catalog.connections.add(f"c{number}", "duckdb", "duckdb:///shop", {}, None, utc_now())
-    columns = json.dumps([asdict(column) for column in COLUMNS])
+    columns = json.dumps([column.to_dict() for column in COLUMNS])
     engine = create_engine(url.replace("postgresql:", "postgresql+psycopg:"))
     postgresql = engine.dialect.name == "postgresql"
     literal = f"'{columns}'" + ("::json" if postgresql else "")
     with engine.begin() as tx:
         numbers = NUMBERS[engine.dialect.name].format(last=tables - 1)
         tx.exec_driver_sql(TABLES.format(columns=literal, numbers=numbers))
-        tx.exec_driver_sql(VERSIONS)
-        tx.execute(text("UPDATE clock SET value = value + 1"))
+        for statement in VERSIONS:
+            tx.exec_driver_sql(statement)
+        tx.execute(text("UPDATE lake SET sequence = sequence + 1"))
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(text("ANALYZE"))
     engine.dispose()
@@ -120,10 +125,10 @@ def look_up(catalog: Catalog, connection: Connection, tables: int) -> None:
         raise RuntimeError("the version was not found")
 
 
-def swap(catalog: Catalog, connection: Connection) -> None:
+def swap_one(catalog: Catalog, connection: Connection) -> None:
     """What a refresh does in the catalog."""
     reservation = reserve(catalog, catalog.tables.get(connection, "main", "t1"))
-    catalog.versions.swap(reservation, version_of(reservation), utc_now() + timedelta(hours=1))
+    swap(catalog, reservation, version_of(reservation), utc_now() + timedelta(hours=1))
 
 
 def partitions(settings: Settings, connection: Connection) -> str:

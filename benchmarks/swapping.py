@@ -14,7 +14,7 @@ import psycopg
 from benchmarks.ours import print_seconds
 from runtimedb_dagster.catalog import Catalog, new_id
 from runtimedb_dagster.common.heartbeat import utc_now
-from runtimedb_dagster_tests.support.parts import discovered, reserve, version_of
+from runtimedb_dagster_tests.support.parts import NO_RECIPES, discovered, reserve, swap, version_of
 
 SECONDS = 4
 COUNTED = 1_000
@@ -26,7 +26,7 @@ def measure(url: str, writers: int) -> float:
     connection = catalog.connections.add("shop", "duckdb", "duckdb:///shop", {}, None, utc_now())
     names = [f"t{number}" for number in range(writers)]
     generation = catalog.connections.begin_discovery()
-    catalog.tables.record_discovery(connection, generation, discovered(*names), utc_now(), utc_now())
+    catalog.tables.record_discovery(connection, generation, discovered(*names), NO_RECIPES, utc_now(), utc_now())
     swaps = sum(_run(url, names))
     made = len(catalog.deletions.list()) + writers
     catalog.close()
@@ -55,7 +55,7 @@ def _run(url: str, names: list[str]) -> list[int]:
     return [int(process.communicate()[0]) for process in processes]
 
 
-def swap(url: str, name: str) -> None:
+def swap_again_and_again(url: str, name: str) -> None:
     """Swap one table again and again, and print how often."""
     catalog = Catalog(url)
     connection = catalog.connections.get("shop")
@@ -64,7 +64,7 @@ def swap(url: str, name: str) -> None:
     swaps, end = 0, monotonic() + SECONDS
     while monotonic() < end:
         reservation = reserve(catalog, catalog.tables.get(connection, "main", name))
-        catalog.versions.swap(reservation, version_of(reservation), utc_now() + timedelta(hours=1))
+        swap(catalog, reservation, version_of(reservation), utc_now() + timedelta(hours=1))
         swaps += 1
     print(swaps)
 
@@ -83,7 +83,7 @@ def main() -> None:
     """One writer if a name is given, else all."""
     asked, url = sys.argv[1], os.environ["BENCH_CATALOG"]
     if not asked.isdigit():
-        swap(url, asked)
+        swap_again_and_again(url, asked)
         return
     with tempfile.TemporaryDirectory(dir=os.environ["BENCH_DIRECTORY"]) as directory:
         print_seconds(measure(_fresh(url, directory), int(asked)))

@@ -55,7 +55,7 @@ def main() -> None:
         with duckdb.connect(str(source)) as duck:
             duck.execute("UPDATE reference.airlines SET name = 'US Airways (now American)' WHERE carrier = 'US'")
         materialize("--partition", "reference.airlines")
-        due = db.deletions_due()
+        due = db.engine.deletions_due()
         dagster("job", "execute", "-m", MODULE, "-j", "deletion_sweep")
         say(f"replaced files swept: {due}; findings of `runtimedb verify`: {len(db.verify())}")
     console.print(

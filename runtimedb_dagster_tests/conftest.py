@@ -14,8 +14,11 @@ from runtimedb_dagster_tests.support.deployment import Deployment, deployed
 from runtimedb_dagster_tests.support.fixtures import (  # noqa: F401 - fixtures of all
     db,
     inside,
+    make_database,
     make_db,
     make_source,
+    maria,
+    pg,
     place,
     shop,
     tiny_disk,

@@ -8,8 +8,8 @@ from benchmarks.measure import Goal, Section, Side, alternate
 from benchmarks.world import World
 from runtimedb_dagster import RuntimeDB, Settings
 from runtimedb_dagster.common.heartbeat import utc_now
-from runtimedb_dagster.domain.model import Column
-from runtimedb_dagster_tests.support.parts import discovered
+from runtimedb_dagster.domain.columns import SourceColumn
+from runtimedb_dagster_tests.support.parts import NO_RECIPES, discovered
 
 LOAD = (
     "from runtimedb_dagster.definitions import build_definitions; "
@@ -21,13 +21,13 @@ def measure(world: World) -> Section:
     """200 connections of 500 tables."""
     home = world.directory / "loaded"
     connections, tables = world.of(200), world.of(500)
-    columns = tuple(Column(f"c{number}", "INTEGER") for number in range(10))
+    columns = tuple(SourceColumn(f"c{number}", "INTEGER") for number in range(10))
     with RuntimeDB(Settings(home=home)) as db:
         for number in range(connections):
             found = discovered(*(f"t{each}" for each in range(tables)), columns=columns)
-            connection = db._catalog.connections.add(f"c{number}", "duckdb", "duckdb:///x", {}, None, utc_now())
-            generation = db._catalog.connections.begin_discovery()
-            db._catalog.tables.record_discovery(connection, generation, found, utc_now(), utc_now())
+            connection = db.engine.catalog.connections.add(f"c{number}", "duckdb", "duckdb:///x", {}, None, utc_now())
+            generation = db.engine.catalog.connections.begin_discovery()
+            db.engine.catalog.tables.record_discovery(connection, generation, found, NO_RECIPES, utc_now(), utc_now())
     environment = {"RUNTIMEDB_HOME": str(home)}
     sides = [
         Side("import dagster", [sys.executable, "-W", "ignore", "-c", "import dagster"]),

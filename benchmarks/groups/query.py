@@ -8,6 +8,7 @@ from benchmarks.groups.discovery import prepare
 from benchmarks.measure import Goal, Section, alternate
 from benchmarks.world import PASSWORD, World
 from runtimedb_dagster import RefreshRequest, RuntimeDB, Settings
+from runtimedb_dagster_tests.support.parts import path_of
 
 STATEMENT, TIMES = "SELECT * FROM source.public.t00007", 50
 OURS = "a query block for each"
@@ -20,7 +21,7 @@ def measure(world: World) -> Section:
     os.environ["BENCH_PASSWORD"] = PASSWORD
     with RuntimeDB(Settings(home=home)) as db:
         db.refresh(RefreshRequest("source", "public", "t00007", data=True))
-        (file,) = (home / "storage" / table.version.path for table in db.tables() if table.version)
+        (file,) = (home / "storage" / path_of(table.version) for table in db.tables() if table.version)
     sides = [
         world.ours("DuckDB on the file, opened anew", "query_file", file, TIMES),
         world.ours(OURS, "query", STATEMENT, TIMES, BENCH_HOME=str(home)),

@@ -7,12 +7,12 @@ from collections.abc import Callable
 from runtimedb_dagster.catalog.connections import ConnectionCatalog
 from runtimedb_dagster.catalog.database import Database, catalog_is_there, new_id
 from runtimedb_dagster.catalog.deletions import DeletionCatalog
-from runtimedb_dagster.catalog.identity import Identity, IdentityCatalog
+from runtimedb_dagster.catalog.lake import Lake, LakeCatalog
 from runtimedb_dagster.catalog.leases import LeaseCatalog
+from runtimedb_dagster.catalog.publications import PublicationCatalog
 from runtimedb_dagster.catalog.slots import SlotCatalog
 from runtimedb_dagster.catalog.tables import TableCatalog
 from runtimedb_dagster.catalog.transfer import is_moving, move_catalog
-from runtimedb_dagster.catalog.versions import VersionCatalog
 
 __all__ = ["Catalog", "catalog_is_there", "new_id"]
 
@@ -23,11 +23,11 @@ class Catalog:
     Attributes:
         connections: registered connections.
         tables: discovered tables.
-        versions: reserve, swap, abandon, purge.
+        publications: reserve, publish, keep, abandon, purge.
         deletions: pending deletions, for the sweep.
         leases: readers' snapshots.
         slots: who reads a connection, and who waits.
-        identity: which catalog this is.
+        lake: which catalog this is.
     """
 
     def __init__(self, url: str) -> None:
@@ -35,13 +35,13 @@ class Catalog:
         self._database = Database(url)
         self.connections = ConnectionCatalog(self._database)
         self.tables = TableCatalog(self._database)
-        self.versions = VersionCatalog(self._database)
+        self.publications = PublicationCatalog(self._database)
         self.deletions = DeletionCatalog(self._database)
         self.leases = LeaseCatalog(self._database)
         self.slots = SlotCatalog(self._database)
-        self.identity = IdentityCatalog(self._database)
+        self.lake = LakeCatalog(self._database)
 
-    def move_from(self, url: str, require: Callable[[Identity], None]) -> dict[str, int]:
+    def move_from(self, url: str, require: Callable[[Lake], None]) -> dict[str, int]:
         """Move the catalog at `url` into this one, which must be empty; see `move_catalog`.
 
         `require` raises if it should not be, which changes nothing; a move that was begun, and ended before it was
@@ -52,7 +52,7 @@ class Catalog:
         """
         source = Database(url, must_exist=True)
         try:
-            require(IdentityCatalog(source).get(even_if_moved=is_moving(source, self._database)))
+            require(LakeCatalog(source).get(even_if_moved=is_moving(source, self._database)))
             return move_catalog(source, self._database)
         finally:
             source.dispose()

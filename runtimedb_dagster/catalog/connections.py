@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -11,9 +11,13 @@ from sqlalchemy import Row, delete, func, insert, or_, select, update
 
 from runtimedb_dagster.catalog import schema
 from runtimedb_dagster.catalog.database import Database, new_id, next_sequence, transition
-from runtimedb_dagster.catalog.versions import retire
+from runtimedb_dagster.catalog.differences import change_recipes
+from runtimedb_dagster.catalog.publications import retire
 from runtimedb_dagster.domain.errors import ConfigurationError, ConnectionNotFoundError
-from runtimedb_dagster.domain.model import Connection
+from runtimedb_dagster.domain.names import TableRef
+from runtimedb_dagster.domain.recipes import Recipes
+from runtimedb_dagster.domain.tables import Connection
+from runtimedb_dagster.domain.versions import SequenceNumber
 
 __all__ = ["ConnectionCatalog", "connection_of"]
 
@@ -31,7 +35,7 @@ class ConnectionCatalog:
         name: str,
         source_type: str,
         url: str,
-        options: dict[str, str],
+        given: dict[str, str],
         password_env: str | None,
         now: datetime,
     ) -> Connection:
@@ -40,7 +44,7 @@ class ConnectionCatalog:
         Raises:
             ConfigurationError: the name is taken, perhaps in other letters' case.
         """
-        connection = Connection(new_id(), name, source_type, url, options, password_env, now)
+        connection = Connection(new_id(), name, source_type, url, given, password_env, now)
         with self._database.write() as tx:
             next_sequence(tx)  # one at a time, so that none misses a name that another is about to take
             taken = tx.execute(
@@ -56,10 +60,10 @@ class ConnectionCatalog:
                     name=name,
                     source_type=source_type,
                     url=url,
-                    options=options,
+                    options=given,
                     password_env=password_env,
                     created_at=now,
-                    discovery_generation=0,
+                    discovery_sequence=0,
                 )
             )
         return connection
@@ -89,9 +93,16 @@ class ConnectionCatalog:
 
     @transition
     def change_options(
-        self, connection: Connection, change: Callable[[Mapping[str, str]], dict[str, str]], password_env: str | None
-    ) -> Connection:
+        self,
+        connection: Connection,
+        change: Callable[[Mapping[str, str]], dict[str, str]],
+        password_env: str | None,
+        recipes: Callable[[Connection], Recipes],
+    ) -> tuple[Connection, Sequence[TableRef]]:
         """Change a connection's options from what they are now, and the variable that holds its password, if given.
+
+        Returns:
+            The connection, and the tables whose versions are not as they would be made from now on.
 
         Raises:
             ConnectionNotFoundError: it was removed meanwhile.
@@ -103,11 +114,13 @@ class ConnectionCatalog:
                 raise ConnectionNotFoundError(connection.name)
             values = {"options": change(row.options), "password_env": password_env or row.password_env}
             tx.execute(update(schema.connections).where(mine).values(values))
-            return connection_of(tx.execute(select(schema.connections).where(mine)).one())
+            changed = connection_of(tx.execute(select(schema.connections).where(mine)).one())
+            modified = change_recipes(tx, changed, recipes(connection_of(row)), recipes(changed))
+            return changed, modified
 
     @transition
-    def begin_discovery(self) -> int:
-        """A generation number, to be taken before the source is asked."""
+    def begin_discovery(self) -> SequenceNumber:
+        """A number to be taken before the source is asked."""
         with self._database.write() as tx:
             return next_sequence(tx)
 
@@ -153,7 +166,7 @@ def connection_of(row: Row[Any]) -> Connection:
         name=row.name,
         source_type=row.source_type,
         url=row.url,
-        options=dict(row.options),
+        given=dict(row.options),
         password_env=row.password_env,
         created_at=row.created_at,
         discovered_at=row.discovered_at,

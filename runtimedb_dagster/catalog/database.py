@@ -20,10 +20,11 @@ from typing_extensions import ParamSpec
 
 from runtimedb_dagster.catalog.migrations import migrate
 from runtimedb_dagster.catalog.patience import bound
-from runtimedb_dagster.catalog.schema import clock, identity
+from runtimedb_dagster.catalog.schema import lake
 from runtimedb_dagster.common.failpoints import hit
-from runtimedb_dagster.common.redaction import hider, shown
+from runtimedb_dagster.common.redaction import redactor, shown
 from runtimedb_dagster.domain.errors import CatalogError, CatalogMovedError, CatalogUnavailableError, ConfigurationError
+from runtimedb_dagster.domain.versions import SequenceNumber
 
 __all__ = ["Database", "catalog_is_there", "new_id", "next_sequence", "require_here", "transition"]
 
@@ -69,7 +70,7 @@ AWAY = (
 )
 
 
-TICK = update(clock).values(value=clock.c.value + 1).returning(clock.c.value)
+TICK = update(lake).values(sequence=lake.c.sequence + 1).returning(lake.c.sequence)
 
 
 def new_id() -> str:
@@ -77,10 +78,10 @@ def new_id() -> str:
     return uuid.uuid4().hex
 
 
-def next_sequence(tx: Connection) -> int:
+def next_sequence(tx: Connection) -> SequenceNumber:
     """The number of this transaction among all that readers and refreshes must be able to order.
 
-    The clock's row stays locked until the transaction ends, so numbers become visible in their order.
+    The row stays locked until the transaction ends, so numbers become visible in their order.
 
     Raises:
         CatalogMovedError: there is no clock any more.
@@ -88,24 +89,24 @@ def next_sequence(tx: Connection) -> int:
     number = tx.execute(TICK).scalar()
     if number is None:
         raise moved(tx)
-    return int(number)
+    return SequenceNumber(number)
 
 
-def require_here(tx: Connection) -> int:
+def require_here(tx: Connection) -> SequenceNumber:
     """The clock's number, for what takes none of its own.
 
     Raises:
         CatalogMovedError: there is no clock any more.
     """
-    number = tx.execute(select(clock.c.value)).scalar()
+    number = tx.execute(select(lake.c.sequence)).scalar()
     if number is None:
         raise moved(tx)
-    return int(number)
+    return SequenceNumber(number)
 
 
 def moved(tx: Connection) -> CatalogMovedError:
     """What whoever still uses a catalog that was moved is told."""
-    to = tx.execute(select(identity.c.moved_to)).scalar()
+    to = tx.execute(select(lake.c.moved_to)).scalar()
     return CatalogMovedError(
         f"This catalog was moved to {to or 'another database'} by `runtimedb migrate --from`; set "
         "RUNTIMEDB_CATALOG_URL (or the setting catalog_url) to the new one and restart this process; a move that "
@@ -140,7 +141,7 @@ class Database:
         """
         parsed = _parsed(url)
         self._url = f"sqlite:///{parsed.database}" if parsed.get_backend_name() == "sqlite" else shown(url)
-        self._hide = hider(url)
+        self._hide = redactor(url)
         if must_exist and parsed.get_backend_name() == "sqlite" and not _is_a_catalog(Path(str(parsed.database))):
             raise ConfigurationError(f"There is no catalog at {self._url}: nothing was made, nothing was copied")
         self._engine = _sqlite(parsed) if parsed.get_backend_name() == "sqlite" else _postgresql(parsed)

@@ -11,7 +11,9 @@ from sqlalchemy import ColumnElement, Row, and_, bindparam, delete, exists, fals
 from runtimedb_dagster.catalog import schema
 from runtimedb_dagster.catalog.database import Database, require_here, transition
 from runtimedb_dagster.catalog.leases import from_the_future
-from runtimedb_dagster.domain.model import PendingDeletion
+from runtimedb_dagster.catalog.versions import forget_versions
+from runtimedb_dagster.domain.tables import Connection
+from runtimedb_dagster.domain.versions import PendingDeletion
 
 __all__ = ["DeletionCatalog"]
 
@@ -32,6 +34,15 @@ class DeletionCatalog:
         pending = schema.pending_deletions
         with self._database.read() as tx:
             return [_pending(row) for row in tx.execute(select(pending).order_by(pending.c.delete_after))]
+
+    @transition
+    def failing(self, connection: Connection, attempts: int) -> Sequence[PendingDeletion]:
+        """Those of a connection's files that were tried in vain more than `attempts` times."""
+        pending = schema.pending_deletions
+        # The id is hexadecimal, so nothing in it means anything to LIKE.
+        mine = and_(pending.c.path.like(f"{connection.id}/%"), pending.c.attempts > attempts)
+        with self._database.read() as tx:
+            return [_pending(row) for row in tx.execute(select(pending).where(mine).order_by(pending.c.delete_after))]
 
     @transition
     def count_due(self, now: datetime) -> int:
@@ -65,16 +76,16 @@ class DeletionCatalog:
 
     @transition
     def pointed_at(self, paths: Sequence[str]) -> set[str]:
-        """Those of `paths` that a table's row points at; the sweep must refuse them."""
-        versions = schema.versions
-        points = select(versions.c.path).join(schema.tables, schema.tables.c.version_id == versions.c.id)
+        """Those of `paths` that a current version has; the sweep must refuse them."""
+        files = schema.version_files
+        current = select(files.c.path).join(schema.tables, schema.tables.c.version_id == files.c.version_id)
         with self._database.read() as tx:
-            return set(tx.execute(points.where(versions.c.path.in_(paths))).scalars())
+            return set(tx.execute(current.where(files.c.path.in_(paths))).scalars())
 
     @transition
     def finish(self, deletions: Sequence[PendingDeletion], token: str) -> None:
         """Forget files that are gone, and the retired versions that they were."""
-        pending, versions = schema.pending_deletions, schema.versions
+        pending = schema.pending_deletions
         ids = [deletion.id for deletion in deletions]
         with self._database.write() as tx:
             gone = (
@@ -86,7 +97,7 @@ class DeletionCatalog:
                 .scalars()
                 .all()
             )
-            tx.execute(delete(versions).where(versions.c.path.in_(gone), versions.c.retired_at_sequence.is_not(None)))
+            forget_versions(tx, gone)
 
     @transition
     def forget(self, path: str) -> None:

@@ -10,9 +10,10 @@ from runtimedb_dagster.catalog import schema
 from runtimedb_dagster.catalog.connections import connection_of
 from runtimedb_dagster.catalog.database import Database, new_id, require_here, transition
 from runtimedb_dagster.catalog.schema import MICROSECOND
-from runtimedb_dagster.catalog.versions import version_of
+from runtimedb_dagster.catalog.versions import selected_columns, version_of
 from runtimedb_dagster.common.sql import fold
-from runtimedb_dagster.domain.model import Lease, Version
+from runtimedb_dagster.domain.claims import Lease
+from runtimedb_dagster.domain.versions import Version
 
 __all__ = ["LeaseCatalog", "from_the_future"]
 
@@ -80,28 +81,34 @@ class LeaseCatalog:
     @transition
     def visible(self, lease: Lease, connection_id: str, schema_name: str, table_name: str) -> Version | None:
         """The version of a table, by its address to the letter, in the lease's snapshot."""
+        publications, versions, files = schema.publications, schema.versions, schema.version_files
         with self._database.read() as tx:
-            row = tx.execute(
-                select(schema.versions).where(
-                    schema.versions.c.connection_id == connection_id,
-                    schema.versions.c.schema_name == schema_name,
-                    schema.versions.c.table_name == table_name,
+            rows = tx.execute(
+                select(*selected_columns())
+                .join_from(publications, versions, versions.c.id == publications.c.version_id)
+                .join(files, files.c.version_id == versions.c.id)
+                .where(
+                    publications.c.connection_id == connection_id,
+                    publications.c.schema_name == schema_name,
+                    publications.c.table_name == table_name,
                     *_in_snapshot(lease),
                 )
-            ).first()
-        return None if row is None else version_of(row)
+                .order_by(files.c.path)
+            ).all()
+        return version_of(rows) if rows else None
 
     @transition
     def visible_like(
         self, lease: Lease, connection_id: str, schema_name: str, table_name: str
     ) -> list[tuple[str, str]]:
         """Addresses in the snapshot that match in any case of ASCII letters."""
+        publications = schema.publications
         with self._database.read() as tx:
             rows = tx.execute(
-                select(schema.versions.c.schema_name, schema.versions.c.table_name).where(
-                    schema.versions.c.connection_id == connection_id,
-                    func.lower(schema.versions.c.schema_name) == fold(schema_name),
-                    func.lower(schema.versions.c.table_name) == fold(table_name),
+                select(publications.c.schema_name, publications.c.table_name).where(
+                    publications.c.connection_id == connection_id,
+                    func.lower(publications.c.schema_name) == fold(schema_name),
+                    func.lower(publications.c.table_name) == fold(table_name),
                     *_in_snapshot(lease),
                 )
             )
@@ -114,8 +121,8 @@ def from_the_future(now: datetime) -> ColumnElement[bool]:
 
 
 def _in_snapshot(lease: Lease) -> list[ColumnElement[bool]]:
-    versions = schema.versions.c
+    publications = schema.publications.c
     return [
-        versions.published_at_sequence <= lease.sequence,
-        or_(versions.retired_at_sequence.is_(None), versions.retired_at_sequence > lease.sequence),
+        publications.from_sequence <= lease.sequence,
+        or_(publications.until_sequence.is_(None), publications.until_sequence > lease.sequence),
     ]

@@ -29,15 +29,16 @@ __all__ = [
     "FARTHEST",
     "MICROSECOND",
     "UtcTime",
-    "clock",
     "connections",
-    "identity",
+    "lake",
     "leases",
     "metadata",
     "pending_deletions",
+    "publications",
     "refresh_slots",
     "set_in_the_future",
     "tables",
+    "version_files",
     "versions",
 ]
 
@@ -78,17 +79,16 @@ metadata = MetaData()
 # Compared and ordered byte by byte on PostgreSQL, as SQLite does; of letters' case it knows ASCII's only.
 NAME = Text().with_variant(Text(collation="C"), "postgresql")
 
-# One row: the number of the last transition that readers or refreshes must be able to order.
-clock = Table("clock", metadata, Column("id", Integer, primary_key=True), Column("value", BigInteger, nullable=False))
-
-# One row: by which the storage knows the catalog, and where to it was moved, if it was.
-identity = Table(
-    "identity",
+# One row: by which the storage knows the catalog, where to it was moved, if it was, and the number of the last
+# transition that readers or refreshes must be able to order, which is gone once it was moved.
+lake = Table(
+    "lake",
     metadata,
-    Column("id", Integer, primary_key=True),
+    Column("id", Integer, primary_key=True, autoincrement=False),
     Column("catalog_id", String(32), nullable=False),
     Column("storage_marked", Boolean, nullable=False),
     Column("moved_to", Text),
+    Column("sequence", BigInteger),
 )
 
 connections = Table(
@@ -103,7 +103,7 @@ connections = Table(
     Column("created_at", UtcTime, nullable=False),
     Column("discovered_at", UtcTime),
     Column("discovery_error", Text),
-    Column("discovery_generation", BigInteger, nullable=False),
+    Column("discovery_sequence", BigInteger, nullable=False),
 )
 
 tables = Table(
@@ -120,30 +120,50 @@ tables = Table(
     Column("estimated_rows", BigInteger),
     Column("discovered_at", UtcTime, nullable=False),
     Column("version_id", String(32), unique=True),
+    # How a version would be made today.
+    Column("recipe", String(32)),
+    # When, and by the refresh of which number, the source was last found to hold what the version holds.
+    Column("checked_at", UtcTime),
+    Column("checked_sequence", BigInteger),
     UniqueConstraint("connection_id", "schema_name", "table_name", name="uq_tables_address"),
 )
 
-# Names, not a reference to `tables`: a reader's snapshot outlives a table that is dropped meanwhile.
 versions = Table(
     "versions",
     metadata,
     Column("id", String(32), primary_key=True),
+    Column("rows", BigInteger, nullable=False),
+    Column("columns", JSON, nullable=False),
+    Column("fingerprint", Text, nullable=False),
+    Column("recipe", String(32)),
+    Column("created_at", UtcTime, nullable=False),
+    Column("duration_ms", BigInteger, nullable=False),
+)
+
+# A file may be of several versions.
+version_files = Table(
+    "version_files",
+    metadata,
+    Column("version_id", String(32), primary_key=True),
+    Column("path", NAME, primary_key=True, index=True),
+    Column("rows", BigInteger, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+)
+
+# From which number to which a version is its table's. Names, not a reference to `tables`: a reader's snapshot outlives
+# a table that is dropped meanwhile.
+publications = Table(
+    "publications",
+    metadata,
+    Column("version_id", String(32), primary_key=True),
     Column("connection_id", String(32), nullable=False),
     Column("schema_name", NAME, nullable=False),
     Column("table_name", NAME, nullable=False),
-    Column("path", NAME, nullable=False, unique=True),
-    Column("generation", BigInteger, nullable=False),
-    Column("published_at_sequence", BigInteger, nullable=False),
-    Column("retired_at_sequence", BigInteger),
-    Column("rows", BigInteger, nullable=False),
-    Column("bytes", BigInteger, nullable=False),
-    Column("columns", JSON, nullable=False),
-    Column("fingerprint", Text, nullable=False),
-    Column("created_at", UtcTime, nullable=False),
-    Column("checked_at", UtcTime, nullable=False),
-    Column("duration_ms", BigInteger, nullable=False),
+    Column("from_sequence", BigInteger, primary_key=True, autoincrement=False),
+    Column("until_sequence", BigInteger),
+    # Of the version before, to notice a table that collapses.
     Column("previous_rows", BigInteger),
-    Index("ix_versions_address", "connection_id", "schema_name", "table_name"),
+    Index("ix_publications_address", "connection_id", "schema_name", "table_name"),
 )
 
 pending_deletions = Table(

@@ -12,7 +12,8 @@ from sqlalchemy import and_, delete, func, insert, or_, select, update
 
 from runtimedb_dagster.catalog import schema
 from runtimedb_dagster.catalog.database import Database, next_sequence, transition
-from runtimedb_dagster.domain.model import Connection, Slot
+from runtimedb_dagster.domain.claims import Slot
+from runtimedb_dagster.domain.tables import Connection
 
 __all__ = ["SlotCatalog"]
 

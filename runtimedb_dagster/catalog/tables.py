@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
+from itertools import groupby
 from typing import Any
 
-from sqlalchemy import Connection as Transaction
-from sqlalchemy import Row, Select, bindparam, delete, insert, select, update
+from sqlalchemy import Row, Select, and_, select, tuple_, update
 
 from runtimedb_dagster.catalog import schema
-from runtimedb_dagster.catalog.database import Database, new_id, transition
-from runtimedb_dagster.catalog.versions import retire, version_of
-from runtimedb_dagster.domain.errors import (
-    ConnectionNotFoundError,
-    DiscoveryRefusedError,
-    TableNotFoundError,
-)
-from runtimedb_dagster.domain.model import Column, Connection, DiscoveredTable, DiscoveryChanges, Table, TableRef
+from runtimedb_dagster.catalog.database import Database, transition
+from runtimedb_dagster.catalog.differences import Address, Difference, source_columns
+from runtimedb_dagster.catalog.versions import selected_columns, version_of
+from runtimedb_dagster.domain.errors import ConnectionNotFoundError, TableNotFoundError
+from runtimedb_dagster.domain.names import TableRef
+from runtimedb_dagster.domain.recipes import Recipes
+from runtimedb_dagster.domain.tables import Connection, DiscoveredTable, DiscoveryChanges, Table
+from runtimedb_dagster.domain.versions import SequenceNumber
 
 __all__ = ["TableCatalog"]
 
-Address = tuple[str, str]
+ADDRESSES_PER_STATEMENT = 500
 
 
 class TableCatalog:
@@ -38,7 +38,23 @@ class TableCatalog:
         if connection is not None:
             query = query.where(schema.tables.c.connection_id == connection.id)
         with self._database.read() as tx:
-            return [_table(row) for row in tx.execute(query)]
+            return _tables(tx.execute(query))
+
+    @transition
+    def some(self, connection: Connection, addresses: Sequence[Address]) -> Sequence[Table]:
+        """Those of a connection's tables that have one of some addresses (schema, name), by address."""
+        address = tuple_(schema.tables.c.schema_name, schema.tables.c.table_name)
+        mine = _selected().where(schema.tables.c.connection_id == connection.id)
+        found = []
+        with self._database.read() as tx:
+            for start in range(0, len(addresses), ADDRESSES_PER_STATEMENT):
+                wanted = addresses[start : start + ADDRESSES_PER_STATEMENT]
+                found += _tables(tx.execute(mine.where(address.in_(wanted))))
+        return sorted(found, key=lambda table: table.ref)
+
+    def find(self, connection: Connection, schema_name: str, table_name: str) -> Table | None:
+        """One table, by its address to the letter; None if it is not in the catalog."""
+        return next(iter(self.some(connection, [(schema_name, table_name)])), None)
 
     def get(self, connection: Connection, schema_name: str, table_name: str) -> Table:
         """One table, by its address to the letter.
@@ -53,23 +69,12 @@ class TableCatalog:
         return table
 
     @transition
-    def find(self, connection: Connection, schema_name: str, table_name: str) -> Table | None:
-        """One table, by its address to the letter; None if it is not in the catalog."""
-        query = _selected().where(
-            schema.tables.c.connection_id == connection.id,
-            schema.tables.c.schema_name == schema_name,
-            schema.tables.c.table_name == table_name,
-        )
-        with self._database.read() as tx:
-            row = tx.execute(query).first()
-        return None if row is None else _table(row)
-
-    @transition
     def record_discovery(
         self,
         connection: Connection,
-        generation: int,
+        sequence: SequenceNumber,
         found: Sequence[DiscoveredTable],
+        recipes: Recipes,
         now: datetime,
         delete_after: datetime,
         *,
@@ -77,147 +82,76 @@ class TableCatalog:
     ) -> DiscoveryChanges:
         """Make the catalog show what the source has: add, update and remove tables in one transaction.
 
-        A table that is gone loses its row, and its file gets a pending deletion; every other cached
+        A table that is gone loses its row, and its files get pending deletions; every other cached
         version stays. If a discovery that started later has already been recorded, nothing changes.
+
+        Args:
+            connection: whose tables they are.
+            sequence: taken before the source was asked.
+            found: what it showed.
+            recipes: how versions would be made of that today.
+            now: when that is recorded.
+            delete_after: until when the files of tables that are gone stay.
+            confirm: remove tables even if that looks like a revoked permission.
 
         Raises:
             DiscoveryRefusedError: nothing was found, or more than half would go, unless `confirm`.
             ConnectionNotFoundError: the connection was removed meanwhile.
         """
+        mine = schema.connections.c.id == connection.id
         with self._database.write() as tx:
-            last = tx.execute(
-                select(schema.connections.c.discovery_generation)
-                .where(schema.connections.c.id == connection.id)
-                .with_for_update()
-            ).scalar()
+            last = tx.execute(select(schema.connections.c.discovery_sequence).where(mine).with_for_update()).scalar()
             if last is None:
                 raise ConnectionNotFoundError(connection.name)
-            if last > generation:
+            if last > sequence:
                 return DiscoveryChanges(discovered=len(found))
-            difference = _Difference(tx, connection, found)
+            difference = Difference(tx, connection, found, recipes)
             if not confirm:
                 difference.refuse_if_drastic()
             difference.apply(tx, now, delete_after)
-            tx.execute(
-                update(schema.connections)
-                .where(schema.connections.c.id == connection.id)
-                .values(discovery_generation=generation, discovered_at=now, discovery_error=None)
-            )
+            values = {"discovery_sequence": sequence, "discovered_at": now, "discovery_error": None}
+            tx.execute(update(schema.connections).where(mine).values(values))
             return difference.changes()
 
 
-class _Difference:
-    """What a source shows, against the rows the catalog has for it."""
-
-    def __init__(self, tx: Transaction, connection: Connection, found: Sequence[DiscoveredTable]) -> None:
-        self.connection = connection
-        self.found = {(table.schema_name, table.table_name): table for table in found}
-        rows = tx.execute(select(schema.tables).where(schema.tables.c.connection_id == connection.id).with_for_update())
-        self.known: dict[Address, Row[Any]] = {(row.schema_name, row.table_name): row for row in rows}
-        self.added = [address for address in self.found if address not in self.known]
-        self.removed = [address for address in self.known if address not in self.found]
-        self.updated = [a for a in self.found if a in self.known and _described(self.found[a]) != _shown(self.known[a])]
-        self.modified = [a for a in self.updated if _signature(self.found[a].columns) != _stored(self.known[a].columns)]
-
-    def refuse_if_drastic(self) -> None:
-        """Raise if this looks like a revoked permission."""
-        name = self.connection.name
-        if not self.found:
-            raise DiscoveryRefusedError(
-                f"Connection '{name}': the source shows no tables at all, as if a permission was revoked; nothing "
-                "was changed. If that is right, confirm it: `runtimedb refresh --confirm`."
-            )
-        if 2 * len(self.removed) > len(self.known):
-            raise DiscoveryRefusedError(
-                f"Connection '{name}': {len(self.removed)} of {len(self.known)} tables are no longer shown, as if a "
-                "permission was revoked; nothing was changed. If that is right, confirm it: "
-                "`runtimedb refresh --confirm`."
-            )
-
-    def apply(self, tx: Transaction, now: datetime, delete_after: datetime) -> None:
-        """Write the difference; files of removed tables get pending deletions."""
-        if self.added:
-            tx.execute(insert(schema.tables), [self._row(address, now) for address in self.added])
-        if self.updated:
-            values: dict[str, Any] = {
-                name: bindparam(f"new_{name}") for name in _described(self.found[self.updated[0]])
-            }
-            tx.execute(
-                update(schema.tables).where(schema.tables.c.id == bindparam("row_id")).values(values),
-                [
-                    {"row_id": self.known[a].id} | {f"new_{k}": v for k, v in _described(self.found[a]).items()}
-                    for a in self.updated
-                ],
-            )
-        gone = [self.known[address] for address in self.removed]
-        retire(tx, self.connection.name, gone, "table dropped", delete_after)
-        if gone:
-            tx.execute(
-                delete(schema.tables).where(schema.tables.c.id == bindparam("row_id")),
-                [{"row_id": row.id} for row in gone],
-            )
-
-    def _row(self, address: Address, now: datetime) -> dict[str, Any]:
-        return {
-            "id": new_id(),
-            "connection_id": self.connection.id,
-            "schema_name": address[0],
-            "table_name": address[1],
-            "discovered_at": now,
-        } | _described(self.found[address])
-
-    def changes(self) -> DiscoveryChanges:
-        """The difference, for the caller."""
-
-        def refs(addresses: list[Address]) -> tuple[TableRef, ...]:
-            return tuple(TableRef(self.connection.name, *address) for address in addresses)
-
-        return DiscoveryChanges(len(self.found), refs(self.added), refs(self.removed), refs(self.modified))
-
-
-def _described(table: DiscoveredTable) -> dict[str, Any]:
-    return {
-        "kind": table.kind,
-        "columns": [column.to_dict() for column in table.columns],
-        "primary_key": list(table.primary_key),
-        "comment": table.comment,
-        "estimated_rows": table.estimated_rows,
-    }
-
-
-def _shown(row: Row[Any]) -> dict[str, Any]:
-    return {name: getattr(row, name) for name in ("kind", "columns", "primary_key", "comment", "estimated_rows")}
-
-
-def _signature(columns: Sequence[Column]) -> list[tuple[str, str, bool]]:
-    return [(column.name, column.type, column.nullable) for column in columns]
-
-
-def _stored(columns: list[dict[str, Any]]) -> list[tuple[str, str, bool]]:
-    return _signature([Column(**column) for column in columns])
-
-
 def _selected() -> Select[Any]:
-    # A version's columns have a name of their own here, so that both rows can be told apart.
-    version_columns = [column.label(f"version_{column.name}") for column in schema.versions.c if column.name != "id"]
+    """Tables with their versions, a row for each file of a version."""
+    publications, versions, files = schema.publications, schema.versions, schema.version_files
+    of_table = publications.c.version_id == schema.tables.c.version_id
     return (
-        select(schema.tables, schema.connections.c.name.label("connection_name"), *version_columns)
+        select(
+            schema.tables,
+            schema.connections.c.name.label("connection_name"),
+            publications.c.previous_rows,
+            *selected_columns(),
+        )
         .join(schema.connections, schema.connections.c.id == schema.tables.c.connection_id)
-        .outerjoin(schema.versions, schema.versions.c.id == schema.tables.c.version_id)
-        .order_by("connection_name", schema.tables.c.schema_name, schema.tables.c.table_name)
+        .outerjoin(publications, and_(of_table, publications.c.until_sequence.is_(None)))
+        .outerjoin(versions, versions.c.id == schema.tables.c.version_id)
+        .outerjoin(files, files.c.version_id == schema.tables.c.version_id)
+        .order_by("connection_name", schema.tables.c.schema_name, schema.tables.c.table_name, files.c.path)
     )
 
 
-def _table(row: Row[Any]) -> Table:
+def _tables(rows: Iterable[Row[Any]]) -> list[Table]:
+    return [_table(list(of_table)) for _, of_table in groupby(rows, key=lambda row: row.id)]
+
+
+def _table(rows: Sequence[Row[Any]]) -> Table:
+    row = rows[0]
     return Table(
         id=row.id,
         connection_id=row.connection_id,
         ref=TableRef(row.connection_name, row.schema_name, row.table_name),
         kind=row.kind,
-        columns=tuple(Column(**column) for column in row.columns),
+        columns=source_columns(row.columns),
         primary_key=tuple(row.primary_key),
         comment=row.comment,
         estimated_rows=row.estimated_rows,
         discovered_at=row.discovered_at,
-        version=version_of(row, "version_") if row.version_id else None,
+        recipe=row.recipe,
+        version=version_of(rows) if row.version_id else None,
+        previous_rows=row.previous_rows,
+        checked_at=row.checked_at,
+        checked_sequence=row.checked_sequence,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import Connection, func, insert, select, update
 
 from runtimedb_dagster.catalog import schema
 from runtimedb_dagster.catalog.database import Database, moved
@@ -11,13 +11,13 @@ from runtimedb_dagster.domain.errors import ConfigurationError
 __all__ = ["is_moving", "move_catalog"]
 
 # A queue of processes that begin again in the new catalog; and what each catalog has one row of.
-LEFT_BEHIND = {schema.refresh_slots, schema.clock, schema.identity}
+LEFT_BEHIND = {schema.refresh_slots, schema.lake}
 
 
 def is_moving(source: Database, target: Database) -> bool:
     """Whether a move of `source` into `target` was begun and did not come to its end."""
     with source.read() as here, target.read() as there:
-        return _is_to(here, target) and not there.execute(select(schema.identity.c.storage_marked)).scalar_one()
+        return _is_to(here, target) and not there.execute(select(schema.lake.c.storage_marked)).scalar_one()
 
 
 def move_catalog(source: Database, target: Database) -> dict[str, int]:
@@ -36,7 +36,7 @@ def move_catalog(source: Database, target: Database) -> dict[str, int]:
     """
     with target.write() as there, source.write() as here:
         # Whoever is about to take a number waits, and finds none.
-        number = here.execute(select(schema.clock.c.value).with_for_update()).scalar()
+        number = here.execute(select(schema.lake.c.sequence).with_for_update()).scalar()
         if number is None and not _is_to(here, target):
             raise moved(here)
         if there.execute(select(func.count()).select_from(schema.connections)).scalar_one():
@@ -44,16 +44,15 @@ def move_catalog(source: Database, target: Database) -> dict[str, int]:
                 return _counted(here)
             raise ConfigurationError("The new catalog holds connections already; nothing was copied")
         copied = _copy(here, there)
-        there.execute(update(schema.clock).values(value=_highest(here) if number is None else number))
         # It takes the storage over under its own name.
-        there.execute(update(schema.identity).values(storage_marked=False))
-        here.execute(delete(schema.clock))
-        here.execute(update(schema.identity).values(moved_to=target.url))
+        sequence = _highest(here) if number is None else number
+        there.execute(update(schema.lake).values(sequence=sequence, storage_marked=False))
+        here.execute(update(schema.lake).values(sequence=None, moved_to=target.url))
     return copied
 
 
 def _is_to(here: Connection, target: Database) -> bool:
-    return here.execute(select(schema.identity.c.moved_to)).scalar() == target.url
+    return here.execute(select(schema.lake.c.moved_to)).scalar() == target.url
 
 
 def _copy(here: Connection, there: Connection) -> dict[str, int]:
@@ -74,12 +73,12 @@ def _counted(here: Connection) -> dict[str, int]:
 
 # All that the clock has given out and that is still known.
 NUMBERS = (
-    schema.versions.c.generation,
-    schema.versions.c.published_at_sequence,
-    schema.versions.c.retired_at_sequence,
+    schema.tables.c.checked_sequence,
+    schema.publications.c.from_sequence,
+    schema.publications.c.until_sequence,
     schema.pending_deletions.c.retired_at_sequence,
     schema.leases.c.sequence,
-    schema.connections.c.discovery_generation,
+    schema.connections.c.discovery_sequence,
 )
 
 

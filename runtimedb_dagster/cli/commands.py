@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import traceback
@@ -9,6 +10,7 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
+from time import perf_counter
 from typing import Any, NoReturn
 
 import click
@@ -18,15 +20,19 @@ from runtimedb_dagster import __version__
 from runtimedb_dagster.catalog import catalog_is_there
 from runtimedb_dagster.cli import terminal
 from runtimedb_dagster.cli.webserver import failure, follow, launch, show_connection
-from runtimedb_dagster.common.redaction import hider
+from runtimedb_dagster.common.redaction import redactor
 from runtimedb_dagster.common.redaction import shown as shown_url
+from runtimedb_dagster.common.words import counted
 from runtimedb_dagster.domain.errors import ConfigurationError, RequestError, RuntimeDBError
+from runtimedb_dagster.domain.names import REFRESH_JOB, sensor_name
+from runtimedb_dagster.domain.outcomes import Progress, Waiting
 from runtimedb_dagster.domain.requests import RefreshRequest
-from runtimedb_dagster.domain.settings import Settings, sensor_name
+from runtimedb_dagster.domain.settings import Settings
 from runtimedb_dagster.engine.facade import RuntimeDB
-from runtimedb_dagster.engine.refresh import RefreshProgress
 
 __all__ = ["main"]
+
+logger = logging.getLogger(__name__)
 
 as_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 confirm_option = click.option("--confirm", is_flag=True, help="Go on even if most tables would be removed.")
@@ -48,11 +54,11 @@ def main() -> None:
     """Run the command; an error is one line and exit status 1, a traceback only with --debug."""
     terminal.take_any_encoding()
     if "--debug" not in sys.argv:
-        terminal.tell_warnings()
+        terminal.show_warnings()
     try:
         status = cli(standalone_mode=False)
     except click.ClickException as error:
-        terminal.complain(error.format_message())
+        terminal.show_error(error.format_message())
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         _interrupted()
@@ -60,7 +66,7 @@ def main() -> None:
         if "--debug" in sys.argv:
             _show_traceback()
         else:
-            terminal.complain(_hide(str(error)))
+            terminal.show_error(_hide(str(error)))
         sys.exit(1)
     except Exception as error:  # noqa: BLE001 - shown, without secrets, as Python would
         # Python's interrupt comes out of DuckDB as the cause of an error of no kind.
@@ -72,7 +78,7 @@ def main() -> None:
 
 
 def _interrupted() -> NoReturn:
-    terminal.complain("Interrupted")
+    terminal.show_error("Interrupted")
     sys.exit(130)
 
 
@@ -82,12 +88,12 @@ def _show_traceback() -> None:
 
 def _hide(text: str) -> str:
     """A text without the secrets of the URLs that this process was given."""
-    return hider(os.environ.get("RUNTIMEDB_CATALOG_URL"), *(word for word in sys.argv if ":" in word))(text)
+    return redactor(os.environ.get("RUNTIMEDB_CATALOG_URL"), *(word for word in sys.argv if ":" in word))(text)
 
 
 def _open(make_settings: Callable[[], Settings], *, must_exist: bool = True) -> Any:
     settings = make_settings()
-    if must_exist and not catalog_is_there(settings.effective_catalog_url):
+    if must_exist and not catalog_is_there(settings.catalog_url):
         raise ConfigurationError(
             f"There is no RuntimeDB at {settings.home}: `runtimedb connect` makes one, and RUNTIMEDB_HOME or --home "
             "names another directory"
@@ -114,10 +120,10 @@ def connect(
 ) -> None:
     """Register a remote database under NAME and discover its tables."""
     with _open(settings, must_exist=False) as db:
-        connection = db.connect(name, url, password_env=password_env, **_pairs(options))
+        connection = db.connect(name, url, options=_pairs(options), password_env=password_env)
         tables = db.tables(connection.id)
     if not as_json:
-        terminal.say(f"Connected '{name}': {len(tables)} tables discovered, none cached yet")
+        terminal.say(f"Connected '{name}': {counted(len(tables), 'table')} discovered, none cached yet")
     shown = show_connection(webserver, sensor_name(db.settings.asset_prefix, name)) if webserver else []
     if as_json:
         terminal.print_json(terminal.connection_dict(connection) | {"tables": len(tables), "shown_in": shown})
@@ -149,14 +155,17 @@ def configure(
 ) -> None:
     """Change options of CONNECTION; Dagster shows it after its code location reloads."""
     with _open(settings) as db:
-        changed = db.configure(connection, _pairs(options), unset, password_env=password_env)
+        result = db.configure(connection, options=_pairs(options), unset=unset, password_env=password_env)
+    changed, modified = result.connection, [str(ref) for ref in result.tables_modified]
     if webserver:
         show_connection(webserver, sensor_name(db.settings.asset_prefix, changed.name))
     if as_json:
-        terminal.print_json(terminal.connection_dict(changed))
-    else:
-        set_to = ", ".join(f"{name}={value}" for name, value in changed.options.items()) or "all as by default"
-        terminal.say(f"Options of '{changed.name}': {set_to}")
+        terminal.print_json(terminal.connection_dict(changed) | {"tables_modified": modified})
+        return
+    set_to = ", ".join(f"{name}={value}" for name, value in changed.given.items()) or "all defaults"
+    terminal.say(f"Options of '{changed.name}': {set_to}")
+    if modified:
+        terminal.say(f"Modified until refreshed: {', '.join(modified)}\nNext: runtimedb refresh {changed.name} --data")
 
 
 @cli.command()
@@ -214,21 +223,37 @@ def refresh(
             result = _refresh_remotely(webserver, request, confirm, progress)
         else:
             with _open(settings) as db:
-                result = db.refresh(request, confirm=confirm, progress=progress).to_dict()
+                result = _refresh(db, request, confirm, progress)
     terminal.show_result(result, as_json=as_json)
     return 1 if result.get("errors") else 0
 
 
+def _refresh(db: RuntimeDB, request: RefreshRequest, confirm: bool, progress: terminal.ShowProgress) -> dict[str, Any]:
+    """The result of a request that this process carries out."""
+    request.validate()
+    if not request.data:
+        return db.discover(request.connection, confirm=confirm).to_dict()
+    started, outcomes = perf_counter(), []
+    for event in db.events(request):
+        match event:
+            case Progress():
+                progress(event)
+            case Waiting():
+                logger.info("%s", event)
+            case _:
+                outcomes.append(event)
+    return db.result_of(request, outcomes, started).to_dict()
+
+
 def _refresh_remotely(
-    url: str, request: RefreshRequest, confirm: bool, progress: terminal.Callback | None
+    url: str, request: RefreshRequest, confirm: bool, progress: terminal.ShowProgress
 ) -> dict[str, Any]:
     """The result of a request that a Dagster run carries out."""
     request.validate()
     config = {name: value for name, value in asdict(request).items() if value is not None} | {"confirm": confirm}
-    run_id = launch(url, "refresh", config)
+    run_id = launch(url, REFRESH_JOB, config)
     for state in follow(url, run_id):
-        if progress:
-            progress(RefreshProgress(state.tables, None, state.rows, ()))
+        progress(Progress(state.tables, None, state.rows))
     if state.result is None:
         raise RequestError(failure(url, run_id))
     return state.result
@@ -328,7 +353,7 @@ def migrate(settings: Callable[[], Settings], source: str | None, as_json: bool)
         return
     terminal.say("The catalog is up to date")
     for table, rows in copied.items():
-        terminal.say(f"{table}: {rows} rows copied")
+        terminal.say(f"{table}: {counted(rows, 'row')} copied")
 
 
 @cli.command()
@@ -337,7 +362,7 @@ def migrate(settings: Callable[[], Settings], source: str | None, as_json: bool)
 def adopt(settings: Callable[[], Settings], yes: bool) -> None:
     """Take over the storage, when it belonged to another catalog that does not use it any more."""
     with _open(settings) as db:
-        storage = db.settings.effective_storage_url.partition("?")[0]
+        storage = db.settings.storage_url.partition("?")[0]
         terminal.ask(f"Does no other catalog use {storage}?", yes)
         db.adopt_storage()
         terminal.say(f"The storage is this catalog's: {storage}")

@@ -8,7 +8,7 @@ import json
 import logging
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import date, datetime
@@ -23,29 +23,32 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from rich.table import Table as Grid
 from rich.text import Text
 
-from runtimedb_dagster.domain.model import Connection, Table
-from runtimedb_dagster.engine.refresh import Progress as Callback
-from runtimedb_dagster.engine.refresh import RefreshProgress
+from runtimedb_dagster.common.words import counted
+from runtimedb_dagster.domain import outcomes
+from runtimedb_dagster.domain.tables import Connection, Table
 from runtimedb_dagster.engine.verify import Finding
 from runtimedb_dagster.query.result import Result
 
 __all__ = [
-    "Callback",
+    "ShowProgress",
     "ask",
-    "complain",
     "connection_dict",
     "plain",
     "print_json",
     "progress",
     "say",
     "show_connections",
+    "show_error",
     "show_findings",
     "show_result",
     "show_rows",
     "show_tables",
+    "show_warnings",
     "take_any_encoding",
-    "tell_warnings",
 ]
+
+ShowProgress = Callable[[outcomes.Progress], None]
+"""Shows how far a refresh is."""
 
 # What is piped has no width to fold at.
 out = Console(soft_wrap=True, highlight=False, emoji=False, width=None if sys.stdout.isatty() else 10_000)
@@ -77,8 +80,8 @@ class _OneLine(logging.Handler):
         err.print(f"[yellow]Warning:[/yellow] {escape(plain(' '.join((record.getMessage() + reason).split())))}")
 
 
-def tell_warnings() -> None:
-    """Show our warnings, and none of the libraries', which are told as errors by whoever used them."""
+def show_warnings() -> None:
+    """Show our warnings, and none of the libraries', which become errors of whoever used them."""
     logging.getLogger().addHandler(logging.NullHandler())
     logging.getLogger("runtimedb_dagster").addHandler(_OneLine(logging.WARNING))
 
@@ -88,7 +91,7 @@ def say(text: str) -> None:
     out.print(escape(plain(text)))
 
 
-def complain(text: str) -> None:
+def show_error(text: str) -> None:
     """An error, on one line."""
     err.print(f"[red]Error:[/red] {escape(plain(' '.join(text.split())))}")
 
@@ -161,7 +164,7 @@ def show_tables(tables: Sequence[Table], *, as_json: bool) -> None:
         print_json([_table_dict(table) for table in tables])
         return
     rows = [
-        (table.ref, table.kind, len(table.columns), v.rows, v.bytes, _time(v.checked_at))
+        (table.ref, table.kind, len(table.columns), v.rows, v.bytes, _refreshed(table))
         if (v := table.version)
         else (table.ref, table.kind, len(table.columns), "", "", "not cached")
         for table in tables
@@ -176,19 +179,20 @@ def show_findings(findings: Sequence[Finding], *, as_json: bool) -> None:
         return
     for finding in findings:
         say(f"{finding.invariant} {finding.subject}: {finding.message}")
-    say(f"{len(findings)} findings" if findings else "All is well: no findings")
+    say(counted(len(findings), "finding") if findings else "All is well: no findings")
 
 
 def connection_dict(connection: Connection) -> dict[str, Any]:
     """A connection as JSON."""
-    return asdict(connection)
+    fields = asdict(connection)
+    return {"options" if name == "given" else name: value for name, value in fields.items()}
 
 
 @contextmanager
-def progress(title: str) -> Iterator[Callback | None]:
+def progress(title: str) -> Iterator[ShowProgress]:
     """A bar with tables, rows and rate; on a terminal only."""
     if not err.is_terminal:
-        yield None
+        yield lambda _progress: None
         return
     columns = (
         SpinnerColumn(),
@@ -201,7 +205,7 @@ def progress(title: str) -> Iterator[Callback | None]:
         task = bar.add_task(escape(plain(title)), total=None, rows=0, rate=0)
         started = perf_counter()
 
-        def update(state: RefreshProgress) -> None:
+        def update(state: outcomes.Progress) -> None:
             rate = round(state.rows / max(perf_counter() - started, 0.001))
             bar.update(task, completed=state.tables_done, total=state.tables, rows=state.rows, rate=rate)
 
@@ -231,7 +235,13 @@ def _table_dict(table: Table) -> dict[str, Any]:
         "table_name": table.table_name,
         "partition_key": table.ref.partition_key,
         **{key: value for key, value in asdict(table).items() if key != "ref"},
+        "version": asdict(table.version) | {"bytes": table.version.bytes} if table.version else None,
+        "modified": table.modified,
     }
+
+
+def _refreshed(table: Table) -> str:
+    return _time(table.checked_at) + (", modified since" if table.modified else "")
 
 
 def _time(time: datetime | None) -> str:

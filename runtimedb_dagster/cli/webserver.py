@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from time import sleep
 from typing import Any
+from urllib.parse import urlsplit
 
 import requests
 
-from runtimedb_dagster.common.redaction import hider
+from runtimedb_dagster.common.redaction import redactor
 from runtimedb_dagster.common.redaction import shown as shown_url
-from runtimedb_dagster.domain.errors import RequestError
+from runtimedb_dagster.domain.errors import ConfigurationError, RequestError
+from runtimedb_dagster.domain.names import DELETION_SWEEP, RESULT, ROW_COUNT, op_name
 
 __all__ = ["RunState", "failure", "follow", "launch", "show_connection"]
 
 TIMEOUT_SECONDS = 120
 POLL_SECONDS = 1
-MARKER_JOB = "deletion_sweep"
 
 LOCATIONS = """
 query {
@@ -33,18 +35,6 @@ query {
       }
     }
     ... on PythonError { message }
-  }
-}
-"""
-
-LAUNCH = """
-mutation ($params: ExecutionParams!) {
-  launchRun(executionParams: $params) {
-    ... on LaunchRunSuccess { run { runId } }
-    ... on RunConfigValidationInvalid { errors { message } }
-    ... on PythonError { message }
-    ... on PipelineNotFoundError { message }
-    ... on UnauthorizedError { message }
   }
 }
 """
@@ -79,19 +69,6 @@ query ($id: ID!, $cursor: String) {
 }
 """
 
-RELOAD = """
-mutation ($name: String!) {
-  reloadRepositoryLocation(repositoryLocationName: $name) {
-    __typename
-    ... on WorkspaceLocationEntry { locationOrLoadError { ... on PythonError { message } } }
-    ... on PythonError { message }
-    ... on RepositoryLocationNotFound { message }
-    ... on ReloadNotSupported { message }
-    ... on UnauthorizedError { message }
-  }
-}
-"""
-
 
 def show_connection(url: str, sensor: str) -> list[str]:
     """Reload the code locations that hold RuntimeDB's definitions, so that a new connection shows.
@@ -107,13 +84,14 @@ def show_connection(url: str, sensor: str) -> list[str]:
         RequestError: the webserver can't be reached, has no such location, or can't reload it.
     """
     entries = _locations(url)
-    names = [entry["name"] for entry in entries if _names(entry, "pipelines", MARKER_JOB)]
+    names = [entry["name"] for entry in entries if _names(entry, "pipelines", DELETION_SWEEP)]
     if not names:
         broken = [entry["name"] for entry in entries if "message" in (entry["locationOrLoadError"] or {})]
         hint = f"; these failed to load: {', '.join(broken)}" if broken else ""
         raise RequestError(f"The webserver at {shown_url(url)} has no code location with RuntimeDB's definitions{hint}")
+    client = _client(url)
     for name in names:
-        _reload(url, name)
+        _reload(client, url, name)
     shown = [entry["name"] for entry in _locations(url) if _names(entry, "sensors", sensor)]
     if not shown:
         # `dagster api grpc` says that it reloads, and serves what it loaded at its start.
@@ -156,19 +134,20 @@ def launch(url: str, job: str, config: dict[str, Any]) -> str:
     """
     for entry in _locations(url):
         for repository in (entry["locationOrLoadError"] or {}).get("repositories", []):
-            if {MARKER_JOB, job} <= {each["name"] for each in repository["pipelines"]}:
+            if {DELETION_SWEEP, job} <= {each["name"] for each in repository["pipelines"]}:
                 return _launch(url, entry["name"], repository["name"], job, config)
     raise RequestError(f"The webserver at {shown_url(url)} has no code location with RuntimeDB's definitions")
 
 
 def _launch(url: str, location: str, repository: str, job: str, config: dict[str, Any]) -> str:
-    selector = {"repositoryLocationName": location, "repositoryName": repository, "pipelineName": job}
-    params = {"selector": selector, "runConfigData": {"ops": {f"runtimedb_{job}": {"config": config}}}}
-    answer = _ask(url, LAUNCH, {"params": params})["launchRun"]
-    if "run" not in answer:
-        told = answer.get("message") or "; ".join(error["message"] for error in answer.get("errors", []))
-        raise RequestError(f"The webserver at {shown_url(url)} refuses the run: {told}")
-    return str(answer["run"]["runId"])
+    run_config = {"ops": {op_name(job): {"config": config}}}
+    client = _client(url)
+    with _named_errors(url, "refuses the run"):
+        return str(
+            client.submit_job_execution(
+                job, repository_location_name=location, repository_name=repository, run_config=run_config
+            )
+        )
 
 
 def follow(url: str, run_id: str) -> Iterator[RunState]:
@@ -208,25 +187,53 @@ def _state(url: str, run_id: str) -> RunState:
         json.loads(metadata["jsonString"])
         for step in run["stepStats"]
         for expectation in step["expectationResults"]
-        if expectation["label"] == "result"
+        if expectation["label"] == RESULT
         for metadata in expectation["metadataEntries"]
     ]
     rows = [
         metadata["intValue"]
         for event in run["assetMaterializations"]
         for metadata in event["metadataEntries"]
-        if metadata["label"] == "dagster/partition_row_count"
+        if metadata["label"] == ROW_COUNT
     ]
     return RunState(run["status"], len(rows), sum(rows), results[0] if results else None)
 
 
-def _reload(url: str, name: str) -> None:
-    answer = _ask(url, RELOAD, {"name": name})["reloadRepositoryLocation"]
-    problem = answer.get("message") or (answer.get("locationOrLoadError") or {}).get("message")
-    if problem:
-        raise RequestError(
-            f"The webserver at {shown_url(url)} can't reload the code location '{name}': {problem.strip()}"
-        )
+def _client(url: str) -> Any:
+    """Dagster's own client; it comes with the webserver.
+
+    Raises:
+        ConfigurationError: it is not installed.
+    """
+    try:
+        from dagster_graphql import DagsterGraphQLClient  # noqa: PLC0415 - of an extra
+    except ImportError:
+        raise ConfigurationError(
+            "--webserver needs Dagster's client for GraphQL: pip install 'runtimedb-dagster[ui]'"
+        ) from None
+    parts = urlsplit(url)
+    server = f"{parts.netloc}{parts.path.rstrip('/')}"
+    return DagsterGraphQLClient(server, use_https=parts.scheme == "https", timeout=TIMEOUT_SECONDS)
+
+
+@contextmanager
+def _named_errors(url: str, what: str) -> Iterator[None]:
+    """Have errors of Dagster's client name the webserver."""
+    from dagster_graphql import DagsterGraphQLClientError  # noqa: PLC0415 - of an extra
+
+    try:
+        yield
+    except DagsterGraphQLClientError as error:
+        reason = redactor(url)("; ".join(str(part) for part in error.args[1:] or error.args))
+        raise RequestError(f"The webserver at {shown_url(url)} {what}: {reason}") from None
+
+
+def _reload(client: Any, url: str, name: str) -> None:
+    with _named_errors(url, f"can't reload the code location '{name}'"):
+        info = client.reload_repository_location(name)
+    if info.status.name != "SUCCESS":
+        reason = (info.message or info.failure_type or "").strip()
+        raise RequestError(f"The webserver at {shown_url(url)} can't reload the code location '{name}': {reason}")
 
 
 def _locations(url: str) -> list[dict[str, Any]]:
@@ -244,7 +251,7 @@ def _names(entry: dict[str, Any], kind: str, wanted: str) -> bool:
 
 def _ask(url: str, query: str, variables: dict[str, Any]) -> dict[str, Any]:
     endpoint = f"{url.rstrip('/')}/graphql"
-    hide = hider(url)
+    hide = redactor(url)
     try:
         response = requests.post(endpoint, json={"query": query, "variables": variables}, timeout=TIMEOUT_SECONDS)
         answer = response.json()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
@@ -14,9 +14,10 @@ from typing import Any
 import duckdb
 
 from runtimedb_dagster.common.scratch import Scratch
+from runtimedb_dagster.common.sql import literal
 from runtimedb_dagster.domain.errors import StorageError
 
-__all__ = ["connect", "first_line", "private_directory", "transaction"]
+__all__ = ["connect", "first_line", "lock_down", "private_directory", "transaction"]
 
 LOCKED_DOWN: dict[str, Any] = {
     "autoinstall_known_extensions": False,
@@ -43,6 +44,13 @@ def connect(config: Mapping[str, Any], spill: Path | None = None) -> duckdb.Duck
     duck.execute("SET GLOBAL TimeZone = 'UTC'")  # for its cursors, too
     duck.execute("SET TimeZone = 'UTC'")
     return duck
+
+
+def lock_down(duck: duckdb.DuckDBPyConnection, paths: Sequence[str] = ()) -> None:
+    """Have a DuckDB read some files and nothing else from now on; that can't be taken back."""
+    duck.execute(f"SET allowed_paths = [{', '.join(map(literal, paths))}]")
+    duck.execute("SET enable_external_access = false")
+    duck.execute("SET lock_configuration = true")
 
 
 @contextmanager

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from urllib.parse import unquote
 
-__all__ = ["hider", "hides", "shown"]
+__all__ = ["hides", "redactor", "shown"]
 
 SHORTEST = 3
 HOST = re.compile(r"\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]+")
@@ -39,7 +39,7 @@ def hides(url: str) -> list[str]:
     return sorted((text for text in looks if len(text) >= SHORTEST), key=len, reverse=True)
 
 
-def hider(*urls: str | None) -> Callable[[str], str]:
+def redactor(*urls: str | None) -> Callable[[str], str]:
     """A function that takes what may be a secret in these URLs out of a text."""
     secrets = sorted({secret for url in urls if url for secret in hides(url)}, key=len, reverse=True)
 

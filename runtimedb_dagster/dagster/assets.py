@@ -7,14 +7,14 @@ from collections.abc import Iterator
 
 import dagster as dg
 
-from runtimedb_dagster.dagster.checks import check_results, check_specs, unreadable
+from runtimedb_dagster.dagster.checks import check_results, check_specs, unreadable_tables
 from runtimedb_dagster.dagster.events import Record, summary
 from runtimedb_dagster.dagster.failures import as_failures
 from runtimedb_dagster.dagster.names import asset_key, partitions_def, source_key
-from runtimedb_dagster.dagster.process import database
-from runtimedb_dagster.domain.model import Connection
+from runtimedb_dagster.dagster.process import runtimedb
+from runtimedb_dagster.domain.outcomes import Failed
 from runtimedb_dagster.domain.settings import Settings
-from runtimedb_dagster.sources.registry import ConnectionOptions
+from runtimedb_dagster.domain.tables import Connection
 
 __all__ = ["build_asset", "build_source"]
 
@@ -22,7 +22,7 @@ __all__ = ["build_asset", "build_source"]
 def build_asset(connection: Connection, settings: Settings) -> dg.AssetsDefinition:
     """The asset `runtimedb/<connection>`; materializing a partition refreshes that table's data."""
     key = asset_key(settings, connection.name)
-    options = ConnectionOptions.of(connection.options)
+    options = connection.options
 
     def tables(context: dg.AssetExecutionContext) -> Iterator[dg.AssetCheckResult]:
         with as_failures(settings.retry_delay):
@@ -68,22 +68,19 @@ def _materialize(
     keys = list(context.partition_keys)
     if not keys:
         raise dg.Failure(f"Connection '{connection}': this run's range covers no table; nothing was refreshed")
-    db = database(settings)
-    by_key = {table.ref.partition_key: table for table in db.tables(connection)}
+    db = runtimedb(settings)
+    found = db.connection(connection)
+    tables = db.engine.tables_there(found, keys)
+    there = {table.ref.partition_key for table in tables}
     failed = [
         f"{connection} {each}: the table is no longer in the catalog; the discovery sensor will delete its partition"
         for each in keys
-        if each not in by_key
+        if each not in there
     ]
     for message in failed:
         context.log.error(message)
-    tables = [by_key[each] for each in keys if each in by_key]
-    record = Record(context, key, len(tables))
-    refreshed = db.refresh_tables(
-        connection, tables, since=db.mark(), progress=lambda _progress: record.keep_up(), note=context.log.info
-    )
-    outcomes = list(record.of(refreshed))
-    yield from check_results(db, connection, key, unreadable(db, connection, tables))
-    failed += [str(outcome.error) for outcome in outcomes if outcome.error is not None]
+    outcomes = list(Record(context, key, len(tables)).follow(db.engine.refresh(found, tables)))
+    yield from check_results(db, connection, key, unreadable_tables(db, found, sorted(there)))
+    failed += [str(outcome.error) for outcome in outcomes if isinstance(outcome, Failed)]
     if failed:
         raise dg.Failure(summary(connection, failed, len(keys)), metadata={"failed": "\n".join(failed)})

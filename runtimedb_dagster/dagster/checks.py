@@ -9,23 +9,37 @@ import dagster as dg
 
 from runtimedb_dagster.common.heartbeat import utc_now
 from runtimedb_dagster.dagster.names import storage_key
-from runtimedb_dagster.dagster.process import database
-from runtimedb_dagster.domain.model import Connection, Table
+from runtimedb_dagster.dagster.process import runtimedb
 from runtimedb_dagster.domain.settings import Settings
+from runtimedb_dagster.domain.tables import Connection, Table
 from runtimedb_dagster.engine.facade import RuntimeDB
-from runtimedb_dagster.sources.registry import ConnectionOptions
 
-__all__ = ["as_event", "build_storage", "check_results", "check_specs", "max_age_result", "stale_tables", "unreadable"]
+__all__ = [
+    "MAX_AGE",
+    "SHOWN_COLUMNS",
+    "as_event",
+    "build_storage_asset",
+    "check_results",
+    "check_specs",
+    "exposing_tables",
+    "result_of",
+    "stale_tables",
+    "unreadable_tables",
+]
 
 MAX_AGE = "max_age"
+SHOWN_COLUMNS = "shown_columns"
 DESCRIPTIONS = {
     "versions_readable": "The files that the run published open, and hold the rows that the catalog says.",
     "row_counts": "No version has far fewer rows than the one before (option min_row_ratio, default 0.5).",
     MAX_AGE: "No table was last refreshed longer ago than the option max_age says.",
+    SHOWN_COLUMNS: "No version shows a column that the options mask and exclude_columns hide since it was made.",
     "deletions": "No replaced file has failed to be deleted again and again.",
 }
 SHOWN = 50
 TOLERATED_ATTEMPTS = 5
+VERIFIED = "Nothing is lost, torn, left over, or shown that is to be hidden."
+SEVERE = ("versions_readable", SHOWN_COLUMNS)
 
 
 def check_specs(key: dg.AssetKey) -> list[dg.AssetCheckSpec]:
@@ -36,13 +50,14 @@ def check_specs(key: dg.AssetKey) -> list[dg.AssetCheckSpec]:
 def check_results(
     db: RuntimeDB, connection: str, key: dg.AssetKey, unreadable: Sequence[str]
 ) -> list[dg.AssetCheckResult]:
-    """The results of a connection's checks; `unreadable` is what `unreadable` said of the tables of the run."""
+    """The results of a connection's checks; `unreadable` is what `unreadable_tables` found among those of the run."""
     found, tables = db.connection(connection), db.tables(connection)
     return [
-        _result(key, "versions_readable", unreadable),
-        _result(key, "row_counts", _collapsed(tables, ConnectionOptions.of(found.options).min_row_ratio)),
-        _result(key, MAX_AGE, stale_tables(found, tables)),
-        _result(key, "deletions", _failing_deletions(db, found)),
+        result_of(key, "versions_readable", unreadable),
+        result_of(key, "row_counts", _collapsed(tables, found.options.min_row_ratio)),
+        result_of(key, MAX_AGE, stale_tables(found, tables)),
+        result_of(key, SHOWN_COLUMNS, exposing_tables(db, found, tables)),
+        result_of(key, "deletions", _failing_deletions(db, found)),
     ]
 
 
@@ -60,50 +75,52 @@ def as_event(result: dg.AssetCheckResult) -> dg.AssetCheckEvaluation:
     )
 
 
-def max_age_result(key: dg.AssetKey, stale: Sequence[str]) -> dg.AssetCheckResult:
-    """The result of the check `max_age` alone."""
-    return _result(key, MAX_AGE, stale)
-
-
 def stale_tables(connection: Connection, tables: Sequence[Table]) -> list[str]:
     """Cached tables that were last refreshed longer ago than `max_age`; none without that option."""
-    max_age = ConnectionOptions.of(connection.options).max_age
+    max_age = connection.options.max_age
     if max_age is None:
         return []
     oldest = utc_now() - max_age
-    return [f"{t.ref} (refreshed {t.version.checked_at:%Y-%m-%d %H:%M} UTC)"
-            for t in tables if t.version and t.version.checked_at < oldest]  # fmt: skip
+    return [
+        f"{table.ref} (refreshed {table.checked_at:%Y-%m-%d %H:%M} UTC)"
+        for table in tables
+        if table.checked_at and table.checked_at < oldest
+    ]
 
 
-def unreadable(db: RuntimeDB, connection: str, refreshed: Sequence[Table]) -> list[str]:
-    """What is wrong with the files that tables have now, after a refresh of them."""
-    ids = {table.id for table in refreshed}
-    findings = db.unreadable([table for table in db.tables(connection) if table.id in ids])
+def exposing_tables(db: RuntimeDB, connection: Connection, tables: Sequence[Table]) -> list[str]:
+    """Cached tables whose version shows what the options of today hide."""
+    return [f"{finding.subject}: {finding.message}" for finding in db.engine.exposed(connection, tables)]
+
+
+def unreadable_tables(db: RuntimeDB, connection: Connection, keys: Sequence[str]) -> list[str]:
+    """What is wrong with the files that tables have now, by their partitions' keys, after a refresh of them."""
+    findings = db.engine.unreadable(db.engine.tables_there(connection, keys))
     return [f"{finding.subject}: {finding.message}" for finding in findings]
 
 
 def _collapsed(tables: Sequence[Table], ratio: float) -> list[str]:
     return [
-        f"{table.ref}: {version.rows:,} rows after {version.previous_rows:,}"
+        f"{table.ref}: {version.rows:,} rows after {table.previous_rows:,}"
         for table in tables
-        if (version := table.version) and version.previous_rows and version.rows < ratio * version.previous_rows
+        if (version := table.version) and table.previous_rows and version.rows < ratio * table.previous_rows
     ]
 
 
 def _failing_deletions(db: RuntimeDB, connection: Connection) -> list[str]:
     return [
         f"{deletion.table}: {deletion.attempts} attempts, the last: {deletion.last_error}"
-        for deletion in db.pending_deletions()
-        if deletion.attempts > TOLERATED_ATTEMPTS and deletion.path.startswith(f"{connection.id}/")
+        for deletion in db.engine.failing_deletions(connection, TOLERATED_ATTEMPTS)
     ]
 
 
-def _result(key: dg.AssetKey, name: str, problems: Sequence[str]) -> dg.AssetCheckResult:
+def result_of(key: dg.AssetKey, name: str, problems: Sequence[str]) -> dg.AssetCheckResult:
+    """The result of one check: passed if there are no problems."""
     return dg.AssetCheckResult(
         passed=not problems,
         asset_key=key,
         check_name=name,
-        severity=dg.AssetCheckSeverity.ERROR if name == "versions_readable" else dg.AssetCheckSeverity.WARN,
+        severity=dg.AssetCheckSeverity.ERROR if name in SEVERE else dg.AssetCheckSeverity.WARN,
         description="; ".join(problems[:3]) if problems else None,
         metadata={
             "problems": len(problems),
@@ -113,7 +130,7 @@ def _result(key: dg.AssetKey, name: str, problems: Sequence[str]) -> dg.AssetChe
 
 
 @dataclass(frozen=True)
-class Storage:
+class StorageAsset:
     """The storage in Dagster: an asset that nobody materializes, its check, and when that is run."""
 
     asset: dg.AssetSpec
@@ -121,7 +138,7 @@ class Storage:
     schedule: dg.ScheduleDefinition
 
 
-def build_storage(settings: Settings) -> Storage:
+def build_storage_asset(settings: Settings) -> StorageAsset:
     """The asset `runtimedb/_storage` with the check `verify`, run every night."""
     spec = dg.AssetSpec(
         storage_key(settings),
@@ -130,22 +147,22 @@ def build_storage(settings: Settings) -> Storage:
         description="All versions of all connections. Its check is what `runtimedb verify` does.",
     )
 
-    @dg.asset_check(asset=spec.key, name="verify", description="Nothing is lost, torn or left over.")
+    @dg.asset_check(asset=spec.key, name="verify", description=VERIFIED)
     def verify() -> dg.AssetCheckResult:
-        findings = database(settings).verify()
-        told = [f"- {finding.invariant} {finding.subject}: {finding.message}" for finding in findings]
+        findings = runtimedb(settings).verify()
+        listed = [f"- {finding.invariant} {finding.subject}: {finding.message}" for finding in findings]
         return dg.AssetCheckResult(
             passed=not findings,
-            metadata={"findings": len(findings), "what": dg.MetadataValue.md("\n".join(told[:SHOWN]))},
+            metadata={"findings": len(findings), "what": dg.MetadataValue.md("\n".join(listed[:SHOWN]))},
         )
 
     job = dg.define_asset_job(
         "verify",
         selection=dg.AssetSelection.checks(verify),
         executor_def=dg.in_process_executor,
-        description="Checks that nothing is lost, torn or left over.",
+        description="Checks all versions, and the files of the storage.",
     )
     schedule = dg.ScheduleDefinition(
         name="verify", job=job, cron_schedule="30 3 * * *", default_status=dg.DefaultScheduleStatus.RUNNING
     )
-    return Storage(spec, verify, schedule)
+    return StorageAsset(spec, verify, schedule)

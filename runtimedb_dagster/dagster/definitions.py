@@ -7,15 +7,15 @@ import logging
 import dagster as dg
 
 from runtimedb_dagster.dagster.assets import build_asset, build_source
-from runtimedb_dagster.dagster.checks import build_storage
+from runtimedb_dagster.dagster.checks import build_storage_asset
 from runtimedb_dagster.dagster.deletion_sweep import build_sweep
 from runtimedb_dagster.dagster.jobs.operations import build_jobs
-from runtimedb_dagster.dagster.process import database
+from runtimedb_dagster.dagster.process import runtimedb
 from runtimedb_dagster.dagster.schedules import build_schedule
 from runtimedb_dagster.dagster.sensors import build_sensor
 from runtimedb_dagster.domain.errors import CatalogError
-from runtimedb_dagster.domain.model import Connection
 from runtimedb_dagster.domain.settings import Settings
+from runtimedb_dagster.domain.tables import Connection
 
 __all__ = ["build_definitions"]
 
@@ -34,7 +34,7 @@ def build_definitions(settings: Settings | None = None) -> dg.Definitions:
     settings = settings or Settings()
     connections, error = _connections(settings)
     jobs = build_jobs(settings)
-    storage = build_storage(settings)
+    storage = build_storage_asset(settings)
     refresh_job = jobs[0]
     schedules = [build_schedule(connection, settings, refresh_job) for connection in connections]
     return dg.Definitions(
@@ -53,7 +53,7 @@ def build_definitions(settings: Settings | None = None) -> dg.Definitions:
 
 def _connections(settings: Settings) -> tuple[list[Connection], str | None]:
     try:
-        return database(settings).connections(), None
+        return runtimedb(settings).connections(), None
     except CatalogError as error:
         logger.exception("RuntimeDB's definitions are loaded without connections")
         return [], str(error)

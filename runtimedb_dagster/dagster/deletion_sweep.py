@@ -4,9 +4,10 @@
 
 import dagster as dg
 
-from runtimedb_dagster.dagster.events import tell
-from runtimedb_dagster.dagster.names import DELETION_SWEEP
-from runtimedb_dagster.dagster.process import database
+from runtimedb_dagster.common.words import counted
+from runtimedb_dagster.dagster.events import report_result
+from runtimedb_dagster.dagster.process import runtimedb
+from runtimedb_dagster.domain.names import DELETION_SWEEP, op_name
 from runtimedb_dagster.domain.settings import Settings
 
 __all__ = ["build_sweep"]
@@ -15,14 +16,15 @@ __all__ = ["build_sweep"]
 def build_sweep(settings: Settings) -> dg.ScheduleDefinition:
     """The schedule `deletion_sweep` with its job: every minute, but no run while nothing is due."""
 
-    @dg.op(name=f"runtimedb_{DELETION_SWEEP}", description="Deletes the files whose pending deletion is due.")
+    @dg.op(name=op_name(DELETION_SWEEP), description="Deletes the files whose pending deletion is due.")
     def sweep(context: dg.OpExecutionContext) -> None:
-        result = database(settings).sweep()
-        tell(context, result.to_dict(), good=not result.errors)
+        result = runtimedb(settings).sweep()
+        report_result(context, result.to_dict(), good=not result.errors)
         context.log.info("%s files deleted, %s failed", result.files_deleted, result.files_failed)
         if result.errors:
-            told = "\n".join(f"{error['table']}: {error['error']}" for error in result.errors)
-            raise dg.Failure(f"{result.files_failed} files could not be deleted and will be tried again:\n{told}")
+            reasons = "\n".join(f"{error['table']}: {error['error']}" for error in result.errors)
+            failed = counted(result.files_failed, "file")
+            raise dg.Failure(f"{failed} could not be deleted, which will be retried:\n{reasons}")
 
     @dg.job(name=DELETION_SWEEP, executor_def=dg.in_process_executor, description="One sweep of due files.")
     def deletion_sweep() -> None:
@@ -36,7 +38,7 @@ def build_sweep(settings: Settings) -> dg.ScheduleDefinition:
         description="Sweeps every minute, if a file is due.",
     )
     def schedule() -> dg.RunRequest | dg.SkipReason:
-        due = database(settings).deletions_due()
+        due = runtimedb(settings).engine.deletions_due()
         return dg.RunRequest() if due else dg.SkipReason("No file is due for deletion")
 
     return schedule

@@ -9,7 +9,7 @@ import dagster as dg
 
 from runtimedb_dagster.dagster.names import asset_key
 from runtimedb_dagster.domain.errors import RequestError
-from runtimedb_dagster.domain.model import TableRef
+from runtimedb_dagster.domain.names import TableRef
 from runtimedb_dagster.domain.settings import Settings
 
 __all__ = ["table_deps", "table_input", "tables_changed"]

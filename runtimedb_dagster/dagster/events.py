@@ -23,15 +23,17 @@ from dagster._core.events import (
     DagsterEventBatchMetadata,
 )
 
-from runtimedb_dagster.domain.model import Column, Table, Version
-from runtimedb_dagster.engine.refresh import Refreshed
+from runtimedb_dagster.common.words import counted
+from runtimedb_dagster.domain.columns import VersionColumn
+from runtimedb_dagster.domain.names import RESULT, ROW_COUNT
+from runtimedb_dagster.domain.outcomes import Event, Failed, Outcome, Progress, Published, Unchanged, Waiting
+from runtimedb_dagster.domain.tables import Table
 
-__all__ = ["Context", "Record", "plan", "summary", "tell"]
+__all__ = ["Context", "Record", "announce", "report_result", "summary"]
 
 Context = dg.OpExecutionContext | dg.AssetExecutionContext
 
 DATA_VERSION_TAG = "dagster/data_version"
-RESULT = "result"
 SHOWN_FAILURES = 20
 BATCH, BATCH_SECONDS = 100, 1.0
 BATCH_VARIABLE = "DAGSTER_EVENT_BATCH_SIZE"
@@ -39,16 +41,16 @@ BATCH_VARIABLE = "DAGSTER_EVENT_BATCH_SIZE"
 PLANNERS = 4
 
 
-def plan(context: dg.OpExecutionContext, key: dg.AssetKey, tables: Sequence[Table]) -> None:
+def announce(context: dg.OpExecutionContext, key: dg.AssetKey, tables: Sequence[Table]) -> None:
     """Announce that this run materializes tables, so that those it does not come out failed."""
 
-    def announce(table: Table) -> None:
+    def plan(table: Table) -> None:
         planned = AssetMaterializationPlannedData(key, partition=table.ref.partition_key)
         event = DagsterEvent.build_asset_materialization_planned_event(context.job_name, _step(context), planned)
         context.instance.report_dagster_event(event, context.run_id)
 
     with ThreadPoolExecutor(PLANNERS) as pool:
-        for _ in pool.map(announce, tables):
+        for _ in pool.map(plan, tables):
             pass
 
 
@@ -59,31 +61,37 @@ class Record:
     """
 
     def __init__(self, context: Context, key: dg.AssetKey, total: int) -> None:
-        """Tell of so many tables."""
+        """Of so many tables."""
         self.context, self.key, self.total = context, key, total
         self.done = 0
-        self._held: list[Refreshed] = []
+        self._held: list[Outcome] = []
         self._since = monotonic()
 
-    def of(self, outcomes: Iterable[Refreshed]) -> Iterator[Refreshed]:
-        """Yield outcomes, and tell of them: soon if `keep_up` is called meanwhile, in the end otherwise."""
+    def follow(self, events: Iterable[Event]) -> Iterator[Outcome]:
+        """Yield the outcomes among the events of a refresh, and pass on to Dagster what they say, soon."""
         try:
-            for outcome in outcomes:
-                self._held.append(outcome)
-                yield outcome
+            for event in events:
+                match event:
+                    case Progress():
+                        self._keep_up()
+                    case Waiting():
+                        self.context.log.info(str(event))
+                    case _:
+                        self._held.append(event)
+                        yield event
         finally:
-            self._tell()
+            self._flush()
 
-    def keep_up(self) -> None:
-        """Tell what has been held for long enough; to be called a few times a second."""
+    def _keep_up(self) -> None:
+        """Pass on what has been held for long enough."""
         if self._held and (len(self._held) >= BATCH or monotonic() - self._since > BATCH_SECONDS):
-            self._tell()
+            self._flush()
 
-    def _tell(self) -> None:
+    def _flush(self) -> None:
         held, self._held = self._held, []
         self.done += len(held)
-        failed = [outcome for outcome in held if outcome.error is not None]
-        good = [outcome for outcome in held if outcome.error is None]
+        failed = [outcome for outcome in held if isinstance(outcome, Failed)]
+        good = [outcome for outcome in held if not isinstance(outcome, Failed)]
         with _batches():
             _log(self.context, DagsterEvent.asset_materialization, [_materialization(self.key, each) for each in good])
             _log(self.context, DagsterEvent.asset_observation, [_failure(self.key, each) for each in failed])
@@ -91,7 +99,7 @@ class Record:
             self.context.log.error("%s", outcome.error)
         if good:
             others = f"{len(good)} tables, the last " if len(good) > 1 else ""
-            self.context.log.info("%s%s (%s of %s)", others, _told(good[-1]), self.done, self.total)
+            self.context.log.info("%s%s (%s of %s)", others, _in_a_line(good[-1]), self.done, self.total)
         self._since = monotonic()
 
 
@@ -116,7 +124,7 @@ def _batches() -> Iterator[None]:
             os.environ.pop(BATCH_VARIABLE, None)
 
 
-def tell(context: Context, result: dict[str, Any], *, good: bool) -> None:
+def report_result(context: Context, result: dict[str, Any], *, good: bool) -> None:
     """Put a result on the run, where one GraphQL query finds it, of a failed run too."""
     metadata = {RESULT: dg.MetadataValue.json(result)}
     with warnings.catch_warnings():
@@ -129,14 +137,14 @@ def summary(connection: str, failures: Sequence[str], total: int) -> str:
     """Which tables have no new version, and why."""
     if total == 1:
         return "\n".join(failures)
-    lines = [f"Connection '{connection}': {len(failures)} of {total} tables have no new version:"]
+    lines = [f"Connection '{connection}': {len(failures)} of {counted(total, 'table')} have no new version:"]
     lines += failures[:SHOWN_FAILURES]
     if len(failures) > SHOWN_FAILURES:
         lines.append(f"… and {len(failures) - SHOWN_FAILURES} more")
     return "\n".join(lines)
 
 
-def _failure(key: dg.AssetKey, outcome: Refreshed) -> dg.AssetObservation:
+def _failure(key: dg.AssetKey, outcome: Failed) -> dg.AssetObservation:
     """Why a table has no new version, on its partition.
 
     Dagster has an event for just that, which its open-source storage drops; an observation is kept and shown.
@@ -149,7 +157,7 @@ def _failure(key: dg.AssetKey, outcome: Refreshed) -> dg.AssetObservation:
             "table": str(outcome.ref),
             "error": str(outcome.error),
             "duration (s)": outcome.duration_ms / 1000,
-            "still serving": outcome.version.id if outcome.version else "nothing",
+            "still serving": outcome.serving.id if outcome.serving else "nothing",
         },
     )
 
@@ -158,37 +166,36 @@ def _step(context: Context) -> str:
     return str(context.get_step_execution_context().step.key)
 
 
-def _materialization(key: dg.AssetKey, outcome: Refreshed) -> dg.AssetMaterialization:
+def _materialization(key: dg.AssetKey, outcome: Published | Unchanged) -> dg.AssetMaterialization:
     """The materialization of one table's partition; an unchanged table keeps its data version."""
-    version = outcome.version
-    if version is None:
-        raise ValueError(f"{outcome.ref} has no version to tell of")
+    unchanged = ", unchanged" if isinstance(outcome, Unchanged) else ""
     return dg.AssetMaterialization(
         asset_key=key,
         partition=outcome.ref.partition_key,
-        description=f"{outcome.ref}: {version.rows:,} rows" + ("" if outcome.changed else ", unchanged"),
-        metadata=_metadata(outcome, version),
-        tags={DATA_VERSION_TAG: version.fingerprint},
+        description=f"{outcome.ref}: {counted(outcome.version.rows, 'row')}{unchanged}",
+        metadata=_metadata(outcome),
+        tags={DATA_VERSION_TAG: outcome.version.fingerprint},
     )
 
 
-def _metadata(outcome: Refreshed, version: Version) -> dict[str, Any]:
-    seconds = outcome.duration_ms / 1000
+def _metadata(outcome: Published | Unchanged) -> dict[str, Any]:
+    version, seconds = outcome.version, outcome.duration_ms / 1000
+    changes = outcome.schema_changes if isinstance(outcome, Published) else ()
     # In the order in which the UI shows them: what one looks for first, the wide ones last.
     metadata: dict[str, Any] = {
         "table": str(outcome.ref),
-        "dagster/partition_row_count": version.rows,
-        "changed": outcome.changed,
-        "schema changes": "; ".join(outcome.schema_changes) or "none",
+        ROW_COUNT: version.rows,
+        "changed": isinstance(outcome, Published),
+        "schema changes": "; ".join(changes) or "none",
         "bytes": version.bytes,
         "duration (s)": seconds,
         "rows per second": round(version.rows / max(seconds, 0.001)),
         "version": version.id,
     }
-    if outcome.replaced:
-        metadata["replaced version"] = outcome.replaced
-    if declared := {column.name: column.declared for column in version.columns if column.declared}:
-        metadata["declared"] = declared
+    if isinstance(outcome, Published) and outcome.replaced:
+        metadata["replaced version"] = outcome.replaced.id
+    if remarks := {column.name: column.remark for column in version.columns if column.remark}:
+        metadata["declared"] = remarks
     columns = dg.TableSchema(columns=[_column(column) for column in version.columns])
     return metadata | {"dagster/uri": _uri(outcome.location), "dagster/column_schema": columns}
 
@@ -197,16 +204,15 @@ def _uri(location: str) -> str:
     return location if "://" in location else Path(location).as_uri()
 
 
-def _column(column: Column) -> dg.TableColumn:
+def _column(column: VersionColumn) -> dg.TableColumn:
     return dg.TableColumn(
         name=column.name,
         type=column.source_type or column.type,
-        description=column.declared or column.comment,
+        description=column.remark or column.comment,
         constraints=dg.TableColumnConstraints(nullable=column.nullable),
     )
 
 
-def _told(outcome: Refreshed) -> str:
-    rows = outcome.version.rows if outcome.version else 0
-    what = "rows" if outcome.changed else "rows, unchanged,"
-    return f"{outcome.ref}: {rows:,} {what} in {outcome.duration_ms:,} ms"
+def _in_a_line(outcome: Published | Unchanged) -> str:
+    unchanged = ", unchanged," if isinstance(outcome, Unchanged) else ""
+    return f"{outcome.ref}: {counted(outcome.version.rows, 'row')}{unchanged} in {outcome.duration_ms:,} ms"

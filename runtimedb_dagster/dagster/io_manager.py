@@ -8,10 +8,10 @@ from weakref import WeakSet
 import dagster as dg
 from pydantic import Field, PrivateAttr
 
-from runtimedb_dagster.dagster.loading import HeldQuery, Shape, load, load_held
+from runtimedb_dagster.dagster.loading import HeldQuery, Wanted, load, load_held
 from runtimedb_dagster.dagster.resource import RuntimeDBResource
 from runtimedb_dagster.domain.errors import RequestError
-from runtimedb_dagster.domain.model import TableRef
+from runtimedb_dagster.domain.names import TableRef
 
 __all__ = ["RuntimeDBIOManager"]
 
@@ -43,15 +43,15 @@ class RuntimeDBIOManager(RuntimeDBResource, dg.ConfigurableIOManager):
             TableNotFoundError, TableNotCachedError, CatalogError
         """
         refs = self._refs(context)
-        shape = Shape.of(context.dagster_type.typing_type)
-        if not shape.by_table and len(refs) != 1:
+        wanted = Wanted.of(context.dagster_type.typing_type)
+        if not wanted.by_table and len(refs) != 1:
             raise RequestError(
                 f"Input '{context.name}' is {len(refs)} tables of '{context.asset_key.to_user_string()}', but its "
-                f"annotation is for one; annotate it as dict[tuple[str, str], {shape.name}], or name one table in its "
+                f"annotation is for one; annotate it as dict[tuple[str, str], {wanted.name}], or name one table in its "
                 "table_input"
             )
-        values = self._load(refs, shape)
-        if shape.by_table:
+        values = self._load(refs, wanted)
+        if wanted.by_table:
             return {(ref.schema_name, ref.table_name): value for ref, value in values.items()}
         return values[refs[0]]
 
@@ -71,11 +71,11 @@ class RuntimeDBIOManager(RuntimeDBResource, dg.ConfigurableIOManager):
         for held in list(self._held):
             held.close()
 
-    def _load(self, refs: list[TableRef], shape: Shape) -> dict[TableRef, Any]:
+    def _load(self, refs: list[TableRef], wanted: Wanted) -> dict[TableRef, Any]:
         block = self.query(fetch_missing=self.fetch_missing)
-        if not shape.read_later:
-            return load(block, refs, shape)
-        values, held = load_held(block, refs, shape)
+        if not wanted.read_later:
+            return load(block, refs, wanted)
+        values, held = load_held(block, refs, wanted)
         self._held.add(held)
         return values
 

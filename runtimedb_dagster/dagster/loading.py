@@ -17,17 +17,17 @@ import pyarrow as pa
 
 from runtimedb_dagster.common.sql import qualified
 from runtimedb_dagster.domain.errors import RequestError
-from runtimedb_dagster.domain.model import TableRef
-from runtimedb_dagster.query.reader import Query
+from runtimedb_dagster.domain.names import TableRef
+from runtimedb_dagster.query.reader import Query, connection_for
 
-__all__ = ["HeldQuery", "Shape", "load", "load_held"]
+__all__ = ["HeldQuery", "Wanted", "load", "load_held"]
 
 BATCH_ROWS = 122_880
 RELATION = "duckdb.DuckDBPyRelation"
 
 
 @dataclass(frozen=True)
-class Shape:
+class Wanted:
     """What an annotation asks for.
 
     Attributes:
@@ -39,20 +39,20 @@ class Shape:
     by_table: bool
 
     @classmethod
-    def of(cls, annotation: Any) -> Shape:
+    def of(cls, annotation: Any) -> Wanted:
         """Read an annotation; Dagster gives that of a `Mapping` as one of a `dict`.
 
         Raises:
             RequestError: there is none, or none that a table can be loaded as.
         """
         by_table = get_origin(annotation) is dict and get_origin(get_args(annotation)[0]) is tuple
-        shape = cls(_class_name(get_args(annotation)[1] if by_table else annotation), by_table)
-        if shape.name not in {**AT_ONCE, **LATER}:
+        wanted = cls(_class_name(get_args(annotation)[1] if by_table else annotation), by_table)
+        if wanted.name not in {**AT_ONCE, **LATER}:
             raise RequestError(
                 f"A table can't be loaded as {annotation}; annotate the argument as one of "
                 f"{', '.join([*AT_ONCE, *LATER])}, or as a dict[tuple[str, str], …] of these by (schema, table)"
             )
-        return shape
+        return wanted
 
     @property
     def read_later(self) -> bool:
@@ -60,14 +60,14 @@ class Shape:
         return self.name in LATER
 
 
-def load(block: AbstractContextManager[Query], refs: Sequence[TableRef], shape: Shape) -> dict[TableRef, Any]:
+def load(block: AbstractContextManager[Query], refs: Sequence[TableRef], wanted: Wanted) -> dict[TableRef, Any]:
     """Read whole tables from one snapshot; the lease ends with it.
 
     Raises:
         TableNotFoundError, TableNotCachedError, QueryError
     """
     with block as query:
-        return {ref: AT_ONCE[shape.name](query.connection_for([ref]).sql(_select(ref))) for ref in refs}
+        return {ref: AT_ONCE[wanted.name](connection_for(query, [ref]).sql(_select(ref))) for ref in refs}
 
 
 class HeldQuery:
@@ -111,7 +111,7 @@ class HeldQuery:
 
 
 def load_held(
-    block: AbstractContextManager[Query], refs: Sequence[TableRef], shape: Shape
+    block: AbstractContextManager[Query], refs: Sequence[TableRef], wanted: Wanted
 ) -> tuple[dict[TableRef, Any], HeldQuery]:
     """Make values that read from one snapshot later; the lease lives as long as one of them.
 
@@ -121,9 +121,9 @@ def load_held(
     held = HeldQuery(block)
     try:
         # Relations can be joined only if they are of one connection.
-        shared = held.query.connection_for(refs) if shape.name == RELATION else None
-        connections = {ref: shared or held.query.connection_for([ref]) for ref in refs}
-        return {ref: LATER[shape.name](held, ref, connections[ref]) for ref in refs}, held
+        shared = connection_for(held.query, refs, handed_out=True) if wanted.name == RELATION else None
+        connections = {ref: shared or connection_for(held.query, [ref]) for ref in refs}
+        return {ref: LATER[wanted.name](held, ref, connections[ref]) for ref in refs}, held
     except BaseException:
         held.close()
         raise

@@ -6,9 +6,7 @@ import dagster as dg
 
 from runtimedb_dagster.domain.settings import Settings
 
-__all__ = ["DELETION_SWEEP", "asset_key", "partitions_def", "source_key", "storage_key"]
-
-DELETION_SWEEP = "deletion_sweep"
+__all__ = ["asset_key", "partitions_def", "source_key", "storage_key"]
 
 
 def asset_key(settings: Settings, connection: str) -> dg.AssetKey:

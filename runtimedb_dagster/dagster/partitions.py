@@ -8,8 +8,8 @@ import dagster as dg
 from dagster._core.execution.backfill import BulkActionsFilter, BulkActionStatus
 
 from runtimedb_dagster.dagster.names import asset_key, partitions_def
-from runtimedb_dagster.domain.model import Connection, Table
 from runtimedb_dagster.domain.settings import Settings
+from runtimedb_dagster.domain.tables import Connection, Table
 
 __all__ = ["sync", "sync_partitions"]
 

@@ -7,11 +7,11 @@ from functools import cache
 from runtimedb_dagster.domain.settings import Settings
 from runtimedb_dagster.engine.facade import RuntimeDB
 
-__all__ = ["database"]
+__all__ = ["runtimedb"]
 
 
 @cache
-def database(settings: Settings) -> RuntimeDB:
+def runtimedb(settings: Settings) -> RuntimeDB:
     """A RuntimeDB that lives as long as the process.
 
     Raises:

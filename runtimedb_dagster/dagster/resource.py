@@ -8,7 +8,7 @@ from typing import Any
 import dagster as dg
 from pydantic import Field
 
-from runtimedb_dagster.dagster.process import database
+from runtimedb_dagster.dagster.process import runtimedb
 from runtimedb_dagster.domain.settings import Settings
 from runtimedb_dagster.engine.facade import RuntimeDB
 from runtimedb_dagster.query.reader import Query
@@ -45,13 +45,13 @@ class RuntimeDBResource(dg.ConfigurableResource[Any]):
         given = {"home": self.home, "catalog_url": self.catalog_url, "storage_url": self.storage_url}
         return Settings(**{name: value for name, value in given.items() if value is not None})
 
-    def database(self) -> RuntimeDB:
+    def runtimedb(self) -> RuntimeDB:
         """The process's RuntimeDB with these settings; it is shared, so don't close it.
 
         Raises:
             ConfigurationError, CatalogError
         """
-        return database(self.settings())
+        return runtimedb(self.settings())
 
     def query(self, *, fetch_missing: bool = False) -> AbstractContextManager[Query]:
         """Read versions: all statements in the block see one snapshot, which a lease holds until it ends.
@@ -62,4 +62,4 @@ class RuntimeDBResource(dg.ConfigurableResource[Any]):
         Raises:
             ConfigurationError, CatalogError
         """
-        return self.database().query(fetch_missing=fetch_missing)
+        return self.runtimedb().query(fetch_missing=fetch_missing)

@@ -8,9 +8,8 @@ import dagster as dg
 from dagster._utils.schedules import is_valid_cron_schedule
 
 from runtimedb_dagster.dagster.jobs.refresh import refresh_config
-from runtimedb_dagster.domain.model import Connection
 from runtimedb_dagster.domain.settings import Settings
-from runtimedb_dagster.sources.registry import ConnectionOptions
+from runtimedb_dagster.domain.tables import Connection
 
 __all__ = ["build_schedule"]
 
@@ -19,12 +18,12 @@ logger = logging.getLogger(__name__)
 
 def build_schedule(connection: Connection, settings: Settings, job: dg.JobDefinition) -> dg.ScheduleDefinition | None:
     """The schedule of the option `refresh_cron`; None without one, or if Dagster does not take it."""
-    cron = ConnectionOptions.of(connection.options).refresh_cron
+    cron = connection.options.refresh_cron
     if cron is None:
         return None
     if not is_valid_cron_schedule(cron):
         # One wrong option must not take the code location down.
-        logger.error("Connection '%s': the option refresh_cron is no cron line, so it has no schedule", connection.name)
+        logger.error("Connection '%s' has no schedule: its option refresh_cron is not a cron line", connection.name)
         return None
     return dg.ScheduleDefinition(
         name=f"{settings.asset_prefix}_{connection.name}_refresh",

@@ -4,22 +4,33 @@
 
 import hashlib
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import dagster as dg
 
-from runtimedb_dagster.dagster.checks import as_event, max_age_result, stale_tables
+from runtimedb_dagster.dagster.checks import (
+    MAX_AGE,
+    SHOWN_COLUMNS,
+    as_event,
+    exposing_tables,
+    result_of,
+    stale_tables,
+)
 from runtimedb_dagster.dagster.jobs.refresh import refresh_config
 from runtimedb_dagster.dagster.names import asset_key, source_key
 from runtimedb_dagster.dagster.partitions import sync_partitions
-from runtimedb_dagster.dagster.process import database
+from runtimedb_dagster.dagster.process import runtimedb
 from runtimedb_dagster.domain.errors import ConnectionNotFoundError, RuntimeDBError
-from runtimedb_dagster.domain.model import Connection, Table
+from runtimedb_dagster.domain.names import sensor_name
+from runtimedb_dagster.domain.options import ConnectionOptions
 from runtimedb_dagster.domain.requests import DiscoveryResult
-from runtimedb_dagster.domain.settings import Settings, sensor_name
-from runtimedb_dagster.sources.registry import ConnectionOptions
+from runtimedb_dagster.domain.settings import Settings
+from runtimedb_dagster.domain.tables import Connection, Table
 
 __all__ = ["build_sensor"]
+
+MODIFIED = "modified"
 
 
 def build_sensor(connection: Connection, settings: Settings, job: dg.JobDefinition) -> dg.SensorDefinition:
@@ -27,7 +38,7 @@ def build_sensor(connection: Connection, settings: Settings, job: dg.JobDefiniti
 
     With `materialize_new` or `refresh_modified` it also requests a run of `job` for the tables that need one.
     """
-    options = ConnectionOptions.of(connection.options)
+    options = connection.options
 
     @dg.sensor(
         name=sensor_name(settings.asset_prefix, connection.name),
@@ -37,7 +48,7 @@ def build_sensor(connection: Connection, settings: Settings, job: dg.JobDefiniti
         description=f"Discovers the tables of connection '{connection.name}' and keeps its partitions in step.",
     )
     def discover(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
-        db = database(settings)
+        db = runtimedb(settings)
         failure: RuntimeDBError | None = None
         try:
             found = db.discover(connection.name)
@@ -52,21 +63,23 @@ def build_sensor(connection: Connection, settings: Settings, job: dg.JobDefiniti
         synced = sync_partitions(context.instance, settings, connection.name, keys)
         if failure is not None:
             raise failure
-        said = f"{found.tables_discovered} tables discovered, {found.tables_modified} modified; {synced}"
+        summary = f"{found.tables_discovered} tables discovered, {found.tables_modified} modified; {synced}"
         memory = _Memory.of(context.cursor, connection)
         wanted = {_state(table): table.ref.partition_key for table in tables if _needs_refresh(table, options)}
-        stale = stale_tables(db.connection(connection.name), tables)
+        current = db.connection(connection.name)
+        problems = {MAX_AGE: stale_tables(current, tables), SHOWN_COLUMNS: exposing_tables(db, current, tables)}
+        counts = {name: len(listed) for name, listed in problems.items()} | {MODIFIED: found.tables_modified}
         events: list[dg.AssetMaterialization | dg.AssetObservation | dg.AssetCheckEvaluation] = [
-            *_observed(settings, connection, found, first=memory.first),
-            *_aged(settings, connection, stale, memory),
+            *_observed(settings, connection, found, memory),
+            *_changed_checks(settings, connection, problems, memory),
         ]
         # No run key: a key that came again would drop the run without a word.
         new = [key for state, key in wanted.items() if state not in memory.asked]
         config = refresh_config({"connection": connection.name, "data": True, "partition_keys": new})
         return dg.SensorResult(
             run_requests=[dg.RunRequest(run_config=config)] if new else None,
-            skip_reason=None if new else said,
-            cursor=_Memory(connection.id, frozenset(wanted), len(stale)).to_cursor(),
+            skip_reason=None if new else summary,
+            cursor=_Memory(connection.id, frozenset(wanted), counts).to_cursor(),
             asset_events=events,
         )
 
@@ -80,13 +93,13 @@ class _Memory:
     Attributes:
         connection_id: Dagster keeps the cursor of a removed sensor for the next one of its name.
         asked: the states of the tables that a run was requested for; one that keeps failing is not asked for again.
-        stale: how many tables were older than `max_age`.
+        counts: how many tables were modified, or the problem of a check.
         first: whether there was no tick before.
     """
 
     connection_id: str
     asked: frozenset[str] = frozenset()
-    stale: int = 0
+    counts: Mapping[str, int] = field(default_factory=dict)
     first: bool = False
 
     @classmethod
@@ -95,48 +108,43 @@ class _Memory:
         kept = json.loads(cursor) if cursor else {}
         if kept.get("connection_id") != connection.id:
             return cls(connection.id, first=True)
-        return cls(connection.id, frozenset(kept["asked"]), kept["stale"])
+        # Of a release before, a cursor has `stale` alone.
+        return cls(connection.id, frozenset(kept["asked"]), kept.get("counts", {MAX_AGE: kept.get("stale", 0)}))
 
     def to_cursor(self) -> str:
         """As the sensor's cursor."""
-        return json.dumps({"connection_id": self.connection_id, "asked": sorted(self.asked), "stale": self.stale})
+        kept = {"connection_id": self.connection_id, "asked": sorted(self.asked), "counts": dict(self.counts)}
+        return json.dumps(kept)
 
 
 def _observed(
-    settings: Settings, connection: Connection, found: DiscoveryResult, *, first: bool
+    settings: Settings, connection: Connection, found: DiscoveryResult, memory: _Memory
 ) -> list[dg.AssetObservation]:
-    """What a discovery changed, if anything: an event at every tick would bury it. The first one is always told."""
+    """What a discovery changed, if anything: an event at every tick would bury it. The first one always has one."""
     changed = {"added": found.tables_added, "removed": found.tables_removed, "modified": found.tables_modified}
-    if not first and not any(changed.values()):
+    is_news = found.tables_added or found.tables_removed or found.tables_modified != memory.counts.get(MODIFIED, 0)
+    if not memory.first and not is_news:
         return []
     metadata = {"tables": found.tables_discovered, **changed}
     return [dg.AssetObservation(source_key(settings, connection.name), metadata=metadata)]
 
 
-def _aged(
-    settings: Settings, connection: Connection, stale: list[str], memory: _Memory
+def _changed_checks(
+    settings: Settings, connection: Connection, problems: Mapping[str, Sequence[str]], memory: _Memory
 ) -> list[dg.AssetCheckEvaluation]:
-    """The check `max_age`, when its result is another one: tables age while nothing runs."""
-    if len(stale) == memory.stale:
-        return []
-    return [as_event(max_age_result(asset_key(settings, connection.name), stale))]
+    """Checks whose result is another one: tables age, and options change, while nothing runs."""
+    return [
+        as_event(result_of(asset_key(settings, connection.name), name, listed))
+        for name, listed in problems.items()
+        if len(listed) != memory.counts.get(name, 0)
+    ]
 
 
 def _needs_refresh(table: Table, options: ConnectionOptions) -> bool:
-    if table.version is None:
-        return options.materialize_new
-    return options.refresh_modified and _columns(table) != _columns_of_version(table)
-
-
-def _columns(table: Table) -> list[tuple[str, str]]:
-    return [(column.name, column.type) for column in table.columns]
-
-
-def _columns_of_version(table: Table) -> list[tuple[str, str]]:
-    columns = table.version.columns if table.version else ()
-    return [(column.name, column.source_type or column.type) for column in columns]
+    return options.materialize_new if table.version is None else options.refresh_modified and table.modified
 
 
 def _state(table: Table) -> str:
-    """What a table is like, in a few characters: its id and its columns."""
-    return hashlib.sha256(json.dumps([table.id, _columns(table)]).encode()).hexdigest()[:16]
+    """What a table is like, in a few characters: its id, its columns, and how a version of it would be made."""
+    columns = [(column.name, column.type) for column in table.columns]
+    return hashlib.sha256(json.dumps([table.id, columns, table.recipe]).encode()).hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""The options that every connection has; a source's own are in its dialect."""
+"""The options that every connection has, parsed once; a source's own are in its dialect."""
 
 from __future__ import annotations
 
@@ -6,14 +6,19 @@ import json
 import re
 from collections.abc import Mapping
 from datetime import timedelta
-from typing import Any
+from functools import cached_property
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from runtimedb_dagster.domain.errors import ConfigurationError
+from runtimedb_dagster.domain.patterns import Matcher
+from runtimedb_dagster.domain.selection import Selection
 from runtimedb_dagster.domain.settings import LONGEST, Duration
 
-__all__ = ["ConnectionOptions"]
+__all__ = ["ConnectionOptions", "parsed", "written"]
+
+M = TypeVar("M", bound=BaseModel)
 
 # Five fields of digits, names, `*`, `/`, `,`, `-`, `#` and `L`; Dagster checks what they mean.
 OWNER = re.compile(r"team:\w[\w-]*|[^@\s,]+@[^@\s,]+\.[^@\s,]+")
@@ -129,15 +134,41 @@ class ConnectionOptions(BaseModel):
             raise ValueError("a cron line has five fields, such as 0 * * * *")
         return cron
 
+    @cached_property
+    def selection(self) -> Selection:
+        """What they say by pattern: of tables, rows and columns."""
+        return Selection(
+            Matcher.of(self.include),
+            Matcher.of(self.exclude),
+            Matcher(self.where or {}),
+            Matcher.of(self.columns),
+            Matcher.of(self.exclude_columns),
+            Matcher(self.mask or {}),
+        )
+
     @classmethod
-    def of(cls, options: Mapping[str, str]) -> ConnectionOptions:
-        """The options of a connection.
+    def of(cls, given: Mapping[str, str]) -> ConnectionOptions:
+        """From options as they were given.
 
         Raises:
             ConfigurationError: a value is of the wrong form.
         """
-        try:
-            return cls.model_validate(dict(options))
-        except ValidationError as error:
-            first = error.errors(include_url=False, include_input=False)[0]
-            raise ConfigurationError(f"The option {first['loc'][0]} is wrong: {first['msg']}") from None
+        return parsed(cls, given)
+
+
+def parsed(model: type[M], given: Mapping[str, str]) -> M:
+    """Options as a model of them has them; what it does not know is another model's.
+
+    Raises:
+        ConfigurationError: a value is of the wrong form.
+    """
+    try:
+        return model.model_validate(dict(given))
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        raise ConfigurationError(f"The option {first['loc'][0]} is wrong: {first['msg']}") from None
+
+
+def written(value: Any) -> str:
+    """An option's value as the catalog keeps it and the command line gives it."""
+    return json.dumps(value) if isinstance(value, dict | list | tuple) else str(value)

@@ -1,4 +1,4 @@
-"""The request contract: one request with five optional fields, and its results."""
+"""The request contract: one request with a few optional fields, and the results of what can be asked for."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar
 
 from runtimedb_dagster.domain.errors import RequestError
+from runtimedb_dagster.domain.names import TableRef
+from runtimedb_dagster.domain.tables import Connection
 
 __all__ = [
     "CheckResult",
+    "ConfigureResult",
     "ConnectionRefreshResult",
     "DiscoveryResult",
     "PurgeResult",
@@ -135,6 +138,19 @@ class ConnectionRefreshResult(_Result):
 
 
 RefreshResult = DiscoveryResult | TableRefreshResult | ConnectionRefreshResult
+
+
+@dataclass(frozen=True)
+class ConfigureResult:
+    """What changing a connection's options did.
+
+    Attributes:
+        connection: as it is now.
+        tables_modified: those whose version is not as it would be made from now on.
+    """
+
+    connection: Connection
+    tables_modified: tuple[TableRef, ...] = ()
 
 
 @dataclass(frozen=True)

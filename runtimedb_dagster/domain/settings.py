@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from datetime import timedelta
@@ -15,13 +14,14 @@ from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
+    SettingsError,
     TomlConfigSettingsSource,
 )
 from sqlalchemy import URL
 
 from runtimedb_dagster.domain.errors import ConfigurationError
 
-__all__ = ["IN_PROCESS", "LONGEST", "Duration", "Settings", "sensor_name"]
+__all__ = ["IN_PROCESS", "LONGEST", "Duration", "Settings"]
 
 DEFAULT_HOME = ".runtimedb"
 DEFAULT_FILE = "runtimedb.toml"
@@ -38,9 +38,12 @@ def _seconds(value: Any) -> Any:
     return value
 
 
-def _json(value: Any) -> Any:
-    """Let a table of the TOML file, or a dict, mean its JSON."""
-    return json.dumps(value) if isinstance(value, dict) else value
+def _catalog_under(values: dict[str, Any]) -> str:
+    return URL.create("sqlite", database=str(values["home"] / "catalog.db")).render_as_string(hide_password=False)
+
+
+def _storage_under(values: dict[str, Any]) -> str:
+    return f"file://{quote(str(values['home'] / 'storage'))}"
 
 
 # So that any can be added to the time of day.
@@ -64,11 +67,13 @@ class Settings(BaseSettings):
     )
 
     home: Path = Field(default=Path(DEFAULT_HOME), description="directory of all that is kept on this machine")
-    catalog_url: str | None = Field(
-        default=None, repr=False, description="SQLAlchemy URL of the catalog (default: SQLite under home)"
+    catalog_url: str = Field(
+        default_factory=_catalog_under,
+        repr=False,
+        description="SQLAlchemy URL of the catalog (default: SQLite under home)",
     )
-    storage_url: str | None = Field(
-        default=None, repr=False, description="where versions are kept (default: files under home)"
+    storage_url: str = Field(
+        default_factory=_storage_under, repr=False, description="where versions are kept (default: files under home)"
     )
     grace_period: Duration = Field(
         default=timedelta(seconds=60),
@@ -87,7 +92,9 @@ class Settings(BaseSettings):
     )
     parallel_refresh: int = Field(default=4, ge=1, le=64, description="tables of one connection refreshed at a time")
     retry_delay: Duration = Field(
-        default=timedelta(seconds=10), ge=timedelta(0), description="between two tries of a run whose source is away"
+        default=timedelta(seconds=10),
+        ge=timedelta(0),
+        description="between two attempts of a run whose source is unavailable",
     )
     memory_limit: str | None = Field(
         default=None, description="DuckDB's memory limit per process, such as 4GB (default: 80 % of memory)"
@@ -97,8 +104,8 @@ class Settings(BaseSettings):
         default=IN_PROCESS,
         description="who runs the job refresh: in_process, or module:name of one of Dagster's executors",
     )
-    executor_config: Annotated[str | None, BeforeValidator(_json)] = Field(
-        default=None, repr=False, description="the executor's own configuration, as JSON"
+    executor_config: dict[str, Any] | None = Field(
+        default=None, repr=False, description="the executor's own configuration, as a JSON object"
     )
     chunk_tables: int = Field(default=50, ge=1, description="tables that one step of a spread refresh takes")
     refresh_deadline: Duration = Field(
@@ -118,6 +125,14 @@ class Settings(BaseSettings):
             first = error.errors(include_url=False, include_input=False)[0]
             name = ".".join(str(part) for part in first["loc"])
             raise ConfigurationError(f"Setting '{name}' is wrong: {first['msg']}") from None
+        except SettingsError as error:
+            found = re.search(r'field "(\w+)"', str(error))
+            name = found[1] if found else "of a variable"
+            raise ConfigurationError(f"Setting '{name}' is wrong: its variable is not valid JSON") from None
+
+    def __hash__(self) -> int:
+        """Equal settings are one key, whatever their values are made of."""
+        return hash(self.model_dump_json())
 
     @field_validator("home")
     @classmethod
@@ -130,27 +145,6 @@ class Settings(BaseSettings):
         if value != IN_PROCESS and not re.fullmatch(r"[\w.]+:\w+", value):
             raise ValueError("write in_process, or module:name such as dagster_celery:celery_executor")
         return value
-
-    @field_validator("executor_config")
-    @classmethod
-    def _is_json_object(cls, value: str | None) -> str | None:
-        try:
-            if value is None or isinstance(json.loads(value), dict):
-                return value
-        except json.JSONDecodeError:
-            pass
-        raise ValueError('write a JSON object, such as {"broker": {"env": "CELERY_BROKER"}}')
-
-    @property
-    def effective_catalog_url(self) -> str:
-        """The catalog's URL, the default filled in."""
-        default = URL.create("sqlite", database=str(self.home / "catalog.db"))
-        return self.catalog_url or default.render_as_string(hide_password=False)
-
-    @property
-    def effective_storage_url(self) -> str:
-        """The storage's URL, the default filled in."""
-        return self.storage_url or f"file://{quote(str(self.home / 'storage'))}"
 
     @property
     def duckdb_config(self) -> dict[str, Any]:
@@ -173,12 +167,7 @@ class Settings(BaseSettings):
         try:
             return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, file)
         except ValueError as error:  # tomllib's and tomli's
-            raise ConfigurationError(f"The settings file {file} is no TOML: {error}") from None
-
-
-def sensor_name(asset_prefix: str, connection: str) -> str:
-    """The name of a connection's discovery sensor, by which the command line finds it too."""
-    return f"{asset_prefix}_{connection}_discovery"
+            raise ConfigurationError(f"The settings file {file} is not valid TOML: {error}") from None
 
 
 def _settings_file() -> Path:

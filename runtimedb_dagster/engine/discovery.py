@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from runtimedb_dagster.catalog import Catalog
 from runtimedb_dagster.common.heartbeat import utc_now
 from runtimedb_dagster.domain.errors import RuntimeDBError
-from runtimedb_dagster.domain.model import Connection, DiscoveryChanges
 from runtimedb_dagster.domain.requests import DiscoveryResult
 from runtimedb_dagster.domain.settings import Settings
-from runtimedb_dagster.sources.registry import Source, open_source
+from runtimedb_dagster.domain.tables import Connection, DiscoveryChanges
+from runtimedb_dagster.sources.base import Source
+from runtimedb_dagster.sources.registry import open_source, recipes
 
 __all__ = ["Discoverer"]
 
@@ -49,11 +50,11 @@ class Discoverer:
     def compare(self, connection: Connection, source: Source, *, confirm: bool = False) -> DiscoveryChanges:
         """Record what an open source shows now; see `one`."""
         # Taken before the source is asked, so that a slow discovery can't undo a later one.
-        generation = self.catalog.connections.begin_discovery()
+        sequence = self.catalog.connections.begin_discovery()
         found = source.discover()
         now = utc_now()
         return self.catalog.tables.record_discovery(
-            connection, generation, found, now, now + self.settings.grace_period, confirm=confirm
+            connection, sequence, found, recipes(connection), now, now + self.settings.grace_period, confirm=confirm
         )
 
     def _open_and_compare(self, connection: Connection, *, confirm: bool) -> DiscoveryChanges:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import logging
-import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from time import perf_counter
@@ -13,44 +10,37 @@ from typing import Any
 
 from typing_extensions import Self
 
-from runtimedb_dagster.catalog import Catalog
-from runtimedb_dagster.common import failpoints
-from runtimedb_dagster.common.heartbeat import renewed, utc_now
-from runtimedb_dagster.domain.errors import (
-    ConfigurationError,
-    RequestError,
-    RuntimeDBError,
-    SupersededError,
-    TableNotFoundError,
-)
-from runtimedb_dagster.domain.model import Connection, PendingDeletion, Table, TableRef, Version
+from runtimedb_dagster.common.heartbeat import utc_now
+from runtimedb_dagster.domain.errors import ConfigurationError, RequestError, RuntimeDBError
+from runtimedb_dagster.domain.names import CONNECTION_NAME, RESERVED_NAMES
+from runtimedb_dagster.domain.options import written
+from runtimedb_dagster.domain.outcomes import Event, Failed, Outcome
 from runtimedb_dagster.domain.requests import (
     CheckResult,
+    ConfigureResult,
+    ConnectionRefreshResult,
     DiscoveryResult,
     PurgeResult,
     RefreshRequest,
     RefreshResult,
     RemoveResult,
     SweepResult,
+    TableRefreshResult,
 )
 from runtimedb_dagster.domain.settings import Settings
-from runtimedb_dagster.engine.discovery import Discoverer
-from runtimedb_dagster.engine.ownership import Owner
-from runtimedb_dagster.engine.refresh import Note, Progress, Refreshed, Refresher, connection_result, table_result
-from runtimedb_dagster.engine.sweep import Sweeper
-from runtimedb_dagster.engine.verify import Finding, altered, unreadable, verify
+from runtimedb_dagster.domain.tables import Connection, Table
+from runtimedb_dagster.domain.versions import PendingDeletion, Version
+from runtimedb_dagster.engine.engine import Engine
+from runtimedb_dagster.engine.results import connection_result, table_result
+from runtimedb_dagster.engine.verify import Finding
 from runtimedb_dagster.query.reader import Query, open_query
-from runtimedb_dagster.sources.registry import ConnectionOptions, SourceUrl, open_source, validate
-from runtimedb_dagster.storage import open_storage
+from runtimedb_dagster.sources.registry import known_options, open_source, recipes, validate
+from runtimedb_dagster.sources.url import SourceUrl
 
 __all__ = ["RuntimeDB"]
 
-logger = logging.getLogger(__name__)
-
-# What Dagster takes as part of a sensor's name and DuckDB, unquoted, as that of a database.
-CONNECTION_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,62}")
-# DuckDB has databases of these names itself.
-RESERVED_NAMES = {"memory", "system", "temp"}
+Options = Mapping[str, Any]
+"""Options of a connection by name; a list or a dict is taken as its JSON."""
 
 
 class RuntimeDB:
@@ -58,7 +48,7 @@ class RuntimeDB:
 
     >>> db = RuntimeDB(Settings(home="~/runtimedb"))
     >>> db.connect("shop", "duckdb:///data/shop.duckdb")
-    >>> db.refresh(RefreshRequest("shop", data=True))
+    >>> db.refresh_connection("shop")
     >>> with db.query() as query:
     ...     query.sql("select count(*) from shop.main.orders").fetchall()
 
@@ -75,13 +65,9 @@ class RuntimeDB:
             ConfigurationError, CatalogError
         """
         self.settings = settings or Settings()
-        failpoints.arm()
-        self._storage = open_storage(self.settings.effective_storage_url, self.settings.home / "staging")
-        self._catalog = Catalog(self.settings.effective_catalog_url)
-        self._sweeper = Sweeper(self._catalog, self._storage)
-        self._refresher = Refresher(self._catalog, self._storage, self.settings, self._sweeper)
-        self._discoverer = Discoverer(self._catalog, self.settings)
-        self._owner = Owner(self._catalog, self._storage, self.settings.effective_storage_url.partition("?")[0])
+        # For RuntimeDB's own Dagster form; no part of what is promised to users.
+        self.engine = Engine(self.settings)
+        self._catalog = self.engine.catalog
 
     def __enter__(self) -> Self:
         """Use as a context manager to close it in the end."""
@@ -93,32 +79,34 @@ class RuntimeDB:
 
     def close(self) -> None:
         """Close the catalog's connections."""
-        self._catalog.close()
+        self.engine.close()
 
     # Connections
 
-    def connect(self, name: str, url: str, *, password_env: str | None = None, **options: Any) -> Connection:
+    def connect(
+        self, name: str, url: str, *, options: Options | None = None, password_env: str | None = None
+    ) -> Connection:
         """Register a remote database and discover its tables.
 
         Args:
             name: unique, of letters, digits and `_`; the first part of its tables' full names.
-            url: `duckdb:///path`; never with a password in it.
+            url: such as `duckdb:///path`; never with a password in it.
+            options: of every connection and of its type of source; they win over those in the URL.
             password_env: the environment variable that holds the password.
-            options: the source's options, and `discovery_interval` (seconds).
 
         Raises:
             ConfigurationError: a wrong or taken name, an unknown source type or option; nothing was registered.
             SourceError, DiscoveryError: it is registered, but its tables could not be discovered.
         """
-        self._validate_name(name)
+        _validate_name(name)
         source_url = SourceUrl.parse(url)
-        given = {**source_url.options, **{key: _option(value) for key, value in options.items()}}
+        given = {**source_url.options, **_written(options or {})}
         validate(source_url, given)
         connection = self._catalog.connections.add(
             name, source_url.scheme, str(source_url), given, password_env, utc_now()
         )
         try:
-            self._discoverer.one(connection)
+            self.engine.discoverer.one(connection)
         except RuntimeDBError as error:
             raise type(error)(
                 f"{error} ('{name}' is registered: discover it again with `runtimedb refresh {name}`, "
@@ -127,8 +115,13 @@ class RuntimeDB:
         return self._catalog.connections.get(connection.id)
 
     def configure(
-        self, connection: str, options: Mapping[str, Any], unset: Iterable[str] = (), *, password_env: str | None = None
-    ) -> Connection:
+        self,
+        connection: str,
+        *,
+        options: Options | None = None,
+        unset: Iterable[str] = (),
+        password_env: str | None = None,
+    ) -> ConfigureResult:
         """Change some of a connection's options; Dagster shows it after its code location reloads.
 
         Args:
@@ -137,18 +130,27 @@ class RuntimeDB:
             unset: names of options to take back.
             password_env: another environment variable that holds the password; None leaves it as it is.
 
+        Returns:
+            The connection, and the tables whose versions are not as they would be made from now on.
+
         Raises:
             ConnectionNotFoundError, ConfigurationError: nothing was changed.
         """
         found, taken_back = self._catalog.connections.get(connection), set(unset)
+        if unknown := sorted(taken_back - set(known_options(found.source_type))):
+            known = ", ".join(known_options(found.source_type))
+            raise ConfigurationError(
+                f"Connection '{found.name}': there is no option '{unknown[0]}' to take back; known are: {known}"
+            )
 
         def changed(before: Mapping[str, str]) -> dict[str, str]:
             given = {name: value for name, value in before.items() if name not in taken_back}
-            given |= {name: _option(value) for name, value in options.items()}
+            given |= _written(options or {})
             validate(SourceUrl.parse(found.url), given)
             return given
 
-        return self._catalog.connections.change_options(found, changed, password_env)
+        after, modified = self._catalog.connections.change_options(found, changed, password_env, recipes)
+        return ConfigureResult(after, tuple(modified))
 
     def connections(self) -> list[Connection]:
         """All connections, by name."""
@@ -183,7 +185,7 @@ class RuntimeDB:
                 source.check()
         except RuntimeDBError as failure:
             error = str(failure)
-        return CheckResult(found.id, error is None, round((perf_counter() - started) * 1000), error)
+        return CheckResult(found.id, error is None, _milliseconds_since(started), error)
 
     def remove(self, connection: str) -> RemoveResult:
         """Forget a connection with its tables; readers have the grace period, then the files are swept.
@@ -210,110 +212,116 @@ class RuntimeDB:
         else:
             tables = self._catalog.tables.list(found)
         delete_after = utc_now() + self.settings.grace_period
-        return PurgeResult(found.id, self._catalog.versions.purge(found, tables, delete_after))
+        return PurgeResult(found.id, self._catalog.publications.purge(found, tables, delete_after))
 
     # Refresh
 
-    def discover(self, connection: str, *, confirm: bool = False) -> DiscoveryResult:
-        """Find which tables and columns a connection has, and record the difference.
+    def discover(self, connection: str | None = None, *, confirm: bool = False) -> DiscoveryResult:
+        """Find which tables and columns one connection has, or all have, and record the difference.
 
         Args:
-            connection: name or id.
+            connection: name or id; None: all, where the errors of some keep none of the others from it.
             confirm: go on even if that removes everything or more than half, as a revoked permission would.
 
         Raises:
             ConnectionNotFoundError, SourceError, DiscoveryRefusedError
         """
-        return self._discoverer.one(self._catalog.connections.get(connection), confirm=confirm)
+        if connection is None:
+            return self.engine.discoverer.all(confirm=confirm)
+        return self.engine.discoverer.one(self._catalog.connections.get(connection), confirm=confirm)
 
-    def refresh(
-        self, request: RefreshRequest, *, confirm: bool = False, progress: Progress | None = None
-    ) -> RefreshResult:
+    def refresh_table(
+        self, connection: str, schema_name: str, table_name: str, *, full: bool = False
+    ) -> TableRefreshResult:
+        """Make a new version of one table; see `RefreshRequest` for `full`.
+
+        Raises:
+            ConnectionNotFoundError, TableNotFoundError
+            RefreshError, SourceError, StorageError: the old version, if there is one, keeps serving.
+        """
+        result = self.refresh(RefreshRequest(connection, schema_name, table_name, data=True, full=full))
+        if not isinstance(result, TableRefreshResult):
+            raise TypeError("a request for one table has one table's result")
+        return result
+
+    def refresh_connection(
+        self,
+        connection: str,
+        *,
+        include_uncached: bool = True,
+        partition_keys: Sequence[str] = (),
+        full: bool = False,
+    ) -> ConnectionRefreshResult:
+        """Make new versions of a connection's tables; see `RefreshRequest` for what can be said of which.
+
+        Raises:
+            ConnectionNotFoundError, TableNotFoundError
+            SourceError, StorageUnavailableError: none was refreshed.
+        """
+        result = self.refresh(
+            RefreshRequest(
+                connection, data=True, include_uncached=include_uncached, partition_keys=partition_keys, full=full
+            )
+        )
+        if not isinstance(result, ConnectionRefreshResult):
+            raise TypeError("a request for a connection has a connection's result")
+        return result
+
+    def refresh(self, request: RefreshRequest, *, confirm: bool = False) -> RefreshResult:
         """Carry out a request; see `RefreshRequest` for what it can say.
 
         Args:
             request: what to refresh.
             confirm: see `discover`.
-            progress: is called a few times a second, with the tables that are being read.
 
         Raises:
-            RequestError: the request has no meaning, or names what is not there; nothing was done.
-            SourceError: the source of the one connection can't be opened.
-            RefreshError: the one table could not be refreshed.
+            RequestError: the request has no meaning; nothing was done.
+            RefreshError, SourceError: a request for one table failed; its old version keeps serving.
+            DiscoveryRefusedError: see `confirm`.
         """
         request.validate()
         if not request.data:
-            return (
-                self.discover(request.connection, confirm=confirm)
-                if request.connection
-                else self._discoverer.all(confirm=confirm)
-            )
-        connection, tables = self.plan(request)
+            return self.discover(request.connection, confirm=confirm)
         started = perf_counter()
-        outcomes = list(self.refresh_tables(connection.id, tables, progress=progress, full=request.full))
-        if request.table_name:
-            return table_result(connection.id, outcomes[0])
-        return connection_result(connection.id, outcomes, round((perf_counter() - started) * 1000))
+        return self.result_of(request, self.events(request), started)
 
-    def plan(self, request: RefreshRequest) -> tuple[Connection, list[Table]]:
-        """The connection and the tables whose data a request refreshes.
+    def events(self, request: RefreshRequest) -> Generator[Event, None, None]:
+        """Refresh data, and yield what happens: how far it is, what it waits for, and what became of each table.
+
+        >>> for event in db.events(RefreshRequest("shop", data=True)):
+        ...     match event:
+        ...         case Progress(): print(event.tables_done, "of", event.tables)
+        ...         case Waiting(): print(event)
+        ...         case Published() | Unchanged(): print(event.ref, event.version.rows)
+        ...         case Failed(): print(event.ref, event.error)
+
+        Ending the iteration early interrupts what is still being read.
 
         Raises:
-            RequestError: the request has no meaning, is none for data, or names what is not there.
+            RequestError: the request has no meaning, or is none for data; raised here, not while iterating.
+            SourceError, StorageUnavailableError: while iterating: no table was refreshed.
         """
-        request.validate()
-        if not request.data or request.connection is None:
-            raise RequestError("only a data refresh of a connection has a plan")
-        connection = self._catalog.connections.get(request.connection)
-        if request.schema_name and request.table_name:
-            return connection, [self._catalog.tables.get(connection, request.schema_name, request.table_name)]
-        tables = self._catalog.tables.list(connection)
-        if request.partition_keys:
-            tables = _chosen(connection, tables, request.partition_keys)
-        return connection, [table for table in tables if table.cached or request.include_uncached]
+        connection, tables = self.engine.select(request)
+        return self.engine.refresh(connection, tables, full=request.full)
 
-    def mark(self) -> int:
-        """Now, as a generation: what `refresh_tables` takes as `since`."""
-        return self._catalog.versions.mark()
-
-    def refresh_tables(
-        self,
-        connection: str,
-        tables: Sequence[Table],
-        *,
-        since: int | None = None,
-        progress: Progress | None = None,
-        note: Note = logger.info,
-        full: bool = False,
-    ) -> Iterator[Refreshed]:
-        """Refresh any of a connection's tables and yield each as it is done, failed ones too.
+    def result_of(
+        self, request: RefreshRequest, events: Iterable[Event], started: float
+    ) -> TableRefreshResult | ConnectionRefreshResult:
+        """The result of a request for data, of the events that it has yielded.
 
         Args:
-            connection: name or id.
-            tables: of this connection, as they are now.
-            since: a mark; a table that was read after it, by whomever, is not read again, or does not fail because
-                it was superseded: it is yielded as it is.
-            progress: is called a few times a second.
-            note: is told what happens besides, such as waiting for another refresh of the connection.
-            full: see `RefreshRequest`.
+            request: what was asked for.
+            events: all of them; iterated to their end.
+            started: when it was, by `time.perf_counter`.
 
         Raises:
-            ConnectionNotFoundError, SourceError, StorageUnavailableError: none was refreshed.
+            RefreshError, SourceError: a request for one table failed.
         """
-        found = self._catalog.connections.get(connection)
-        limit = ConnectionOptions.of(found.options).parallel_refresh or self.settings.parallel_refresh
-        left = [table for table in tables if not _is_newer(table, since)]
-        yield from (self._refresher.as_it_is(table) for table in tables if _is_newer(table, since))
-        self._owner.require()
-        with open_source(found, self.settings.duckdb_config) as source:
-            for outcome in self._refresher.many(source, found, left, limit, progress, note, full=full):
-                superseded = since is not None and isinstance(outcome.error, SupersededError)
-                yield self._winner(found, outcome) if superseded else outcome
-
-    def _winner(self, connection: Connection, outcome: Refreshed) -> Refreshed:
-        """The version that a later refresh published, unless that is gone again."""
-        tables = [table for table in self._catalog.tables.list(connection) if table.ref == outcome.ref]
-        return self._refresher.as_it_is(tables[0]) if tables and tables[0].version else outcome
+        outcomes = [event for event in events if isinstance(event, Outcome)]
+        connection = self._catalog.connections.get(request.connection or "")
+        if request.table_name:
+            return table_result(connection.id, outcomes[0])
+        return connection_result(connection.id, outcomes, _milliseconds_since(started))
 
     # Reading
 
@@ -323,15 +331,15 @@ class RuntimeDB:
         Args:
             fetch_missing: refresh a table on its first use, if it has no version yet.
         """
-        return open_query(self._catalog, self._storage, self.settings, self._fetch if fetch_missing else None)
+        fetch = self._fetch if fetch_missing else None
+        return open_query(self._catalog, self.engine.storage, self.settings, fetch)
 
     def _fetch(self, table: Table) -> Version:
-        (refreshed,) = self.refresh_tables(table.connection_id, [table])
-        if refreshed.error is not None:
-            raise refreshed.error
-        if refreshed.version is None:
-            raise RuntimeError("a refresh that succeeds has a version")
-        return refreshed.version
+        connection = self._catalog.connections.get(table.connection_id)
+        (outcome,) = (event for event in self.engine.refresh(connection, [table]) if isinstance(event, Outcome))
+        if isinstance(outcome, Failed):
+            raise outcome.error
+        return outcome.version
 
     # Upkeep
 
@@ -342,8 +350,20 @@ class RuntimeDB:
             StorageUnavailableError: the storage is not mounted.
             ForeignStorageError: it is another catalog's.
         """
-        self._owner.require()
-        return self._sweeper.sweep(now or utc_now())
+        self.engine.owner.require()
+        return self.engine.sweeper.sweep(now or utc_now())
+
+    def verify(self, *, deep: bool = False) -> list[Finding]:
+        """Check the invariants on the live system; empty when all is well. Changes nothing but its lease.
+
+        Args:
+            deep: also read every version whole, and compare its content with what was written.
+        """
+        return self.engine.verify(deep=deep)
+
+    def pending_deletions(self) -> list[PendingDeletion]:
+        """All pending deletions, soonest first."""
+        return self._catalog.deletions.list()
 
     def copy_catalog(self, url: str) -> dict[str, int]:
         """Move another catalog, with its history, into this one, which must be empty.
@@ -359,9 +379,9 @@ class RuntimeDB:
             CatalogMovedError: it was moved before.
             ForeignStorageError: its versions are in another storage.
         """
-        copied = self._catalog.move_from(url, self._owner.require_of)
+        copied = self._catalog.move_from(url, self.engine.owner.require_of)
         # From here on it is this catalog's, whatever the old one's processes are about to do.
-        self._owner.adopt()
+        self.engine.owner.adopt()
         return copied
 
     def adopt_storage(self) -> None:
@@ -372,67 +392,21 @@ class RuntimeDB:
         Raises:
             CatalogMovedError, StorageError
         """
-        self._owner.adopt()
-
-    def deletions_due(self, now: datetime | None = None) -> int:
-        """How many files a sweep at `now` would try to delete."""
-        return self._catalog.deletions.count_due(now or utc_now())
-
-    def pending_deletions(self) -> list[PendingDeletion]:
-        """All pending deletions, soonest first."""
-        return self._catalog.deletions.list()
-
-    def verify(self, *, deep: bool = False) -> list[Finding]:
-        """Check the invariants on the live system; empty when all is well. Changes nothing but its lease.
-
-        Args:
-            deep: also read every version whole, and compare its content with what was written.
-        """
-        self._owner.require()
-        lease = self._catalog.leases.open(utc_now(), self.settings.reader_lease)
-        renew: Callable[[], Any] = lambda: self._catalog.leases.renew(lease, utc_now(), self.settings.reader_lease)  # noqa: E731
-        try:
-            with renewed(self.settings.reader_lease, renew):
-                findings = verify(self._catalog, self._storage, utc_now())
-                if deep:
-                    found = {finding.subject for finding in findings if finding.invariant == "I1"}
-                    tables = [table for table in self._catalog.tables.list() if str(table.ref) not in found]
-                    findings += altered(tables, self._storage, self.settings.duckdb_config)
-                return findings
-        finally:
-            self._catalog.leases.close(lease)
-
-    def unreadable(self, tables: Sequence[Table]) -> list[Finding]:
-        """Those of `tables` whose version can't be read, or holds other rows than recorded."""
-        return unreadable(tables, self._storage)
-
-    def _validate_name(self, name: str) -> None:
-        if not CONNECTION_NAME.fullmatch(name) or name.lower() in RESERVED_NAMES:
-            raise ConfigurationError(
-                f"The connection name '{name}' can't be used: it is a letter, then letters, digits or _, up to 63, "
-                f"and none of {', '.join(sorted(RESERVED_NAMES))}"
-            )
+        self.engine.owner.adopt()
 
 
-def _is_newer(table: Table, since: int | None) -> bool:
-    return since is not None and table.version is not None and table.version.generation > since
+def _validate_name(name: str) -> None:
+    if not CONNECTION_NAME.fullmatch(name) or name.lower() in RESERVED_NAMES:
+        raise ConfigurationError(
+            f"The connection name '{name}' can't be used: it is a letter, then letters, digits or _, up to 63, "
+            f"and none of {', '.join(sorted(RESERVED_NAMES))}"
+        )
 
 
-def _option(value: Any) -> str:
-    """An option's value as the catalog keeps it and the command line gives it."""
-    return json.dumps(value) if isinstance(value, dict | list | tuple) else str(value)
+def _written(options: Options) -> dict[str, str]:
+    """Options as the catalog keeps them."""
+    return {name: written(value) for name, value in options.items()}
 
 
-def _chosen(connection: Connection, tables: Sequence[Table], keys: Sequence[str]) -> list[Table]:
-    by_key = {table.ref.partition_key: table for table in tables}
-    for key in keys:
-        if key not in by_key:
-            raise TableNotFoundError(_full_name(connection, key))
-    return [by_key[key] for key in dict.fromkeys(keys)]
-
-
-def _full_name(connection: Connection, key: str) -> str:
-    try:
-        return str(TableRef.from_partition_key(connection.name, key))
-    except ValueError:
-        return f"{connection.name}.{key}"
+def _milliseconds_since(started: float) -> int:
+    return round((perf_counter() - started) * 1000)

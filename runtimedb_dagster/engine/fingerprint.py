@@ -18,7 +18,7 @@ import duckdb
 from duckdb.sqltypes import DuckDBPyType
 
 from runtimedb_dagster.common.sql import identifier, literal
-from runtimedb_dagster.domain.model import Column
+from runtimedb_dagster.domain.columns import VersionColumn
 
 __all__ = ["content", "is_comparable", "scan"]
 
@@ -35,7 +35,7 @@ def scan(duck: duckdb.DuckDBPyConnection, location: str) -> duckdb.DuckDBPyRelat
     return duck.sql(f"SELECT * FROM read_parquet({literal(location)}, hive_partitioning = false)")
 
 
-def content(held: duckdb.DuckDBPyRelation, columns: Sequence[Column]) -> tuple[int, str]:
+def content(held: duckdb.DuckDBPyRelation, columns: Sequence[VersionColumn]) -> tuple[int, str]:
     """The rows of a whole Parquet file, and its fingerprint. It is comparable under one version of DuckDB only.
 
     Args:
@@ -51,8 +51,21 @@ def content(held: duckdb.DuckDBPyRelation, columns: Sequence[Column]) -> tuple[i
     first, second = _row_hashes(tuple(zip(held.columns, map(str, held.types), nullable, strict=True)))
     sums = f"count(*), sum(({first})::HUGEINT), sum(({second})::HUGEINT)"
     rows, *hashes = held.aggregate(sums).fetchall()[0]
-    described = [duckdb.__version__, shape, [column.to_dict() for column in columns], rows, *map(str, hashes)]
+    described = [duckdb.__version__, shape, [_described(column) for column in columns], rows, *map(str, hashes)]
     return rows, FORM + hashlib.sha256(json.dumps(described).encode()).hexdigest()[:32]
+
+
+def _described(column: VersionColumn) -> dict[str, str | bool | None]:
+    """A column as fingerprints of this form have always had it, whatever the catalog keeps."""
+    return {
+        "name": column.name,
+        "type": column.type,
+        "nullable": column.nullable,
+        "comment": column.comment,
+        "source_type": column.source_type,
+        "declared": column.remark,
+        "base": None,
+    }
 
 
 def is_comparable(fingerprint: str) -> bool:

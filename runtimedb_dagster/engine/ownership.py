@@ -13,7 +13,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from runtimedb_dagster.catalog import Catalog
-from runtimedb_dagster.catalog.identity import Identity
+from runtimedb_dagster.catalog.lake import Lake
 from runtimedb_dagster.common.heartbeat import utc_now
 from runtimedb_dagster.domain.errors import ForeignStorageError, StorageUnavailableError
 from runtimedb_dagster.storage import Storage
@@ -39,10 +39,10 @@ class Owner:
             StorageUnavailableError: the storage has lost its marker, as where a volume is not mounted.
             StorageError: it can't be asked.
         """
-        identity = self._catalog.identity.get()
+        lake = self._catalog.lake.get()
         marker = self._storage.read_marker()
         if marker is None:
-            self._mark_first(identity)
+            self._mark_first(lake)
             return
         found = _parsed(marker)
         if found is None:
@@ -52,17 +52,17 @@ class Owner:
             )
         places = found.get("places")
         known = set(places) if isinstance(places, list) else set()
-        if found.get("catalog") == _next_id(identity):
+        if found.get("catalog") == _next_id(lake):
             # It is just being taken over, or that ended before the catalog knew of it.
-            self._catalog.identity.mark(_next_id(identity))
+            self._catalog.lake.mark(_next_id(lake))
             return
-        if found.get("catalog") == identity.catalog_id and known & set(identity.places):
-            if known != set(identity.places):
+        if found.get("catalog") == lake.catalog_id and known & set(lake.places):
+            if known != set(lake.places):
                 # It was moved, or restored: what else was at one of its places is a copy from now on.
-                self._write(identity, utc_now())
+                self._write(lake, utc_now())
             return
         since = f"(since {found.get('since')})"
-        if found.get("catalog") == identity.catalog_id:
+        if found.get("catalog") == lake.catalog_id:
             raise ForeignStorageError(
                 f"The storage {self._url} belongs to the catalog that this one is a copy of {since}; nothing was "
                 "touched. If nothing but this catalog uses the storage, because its files were copied too, or the "
@@ -76,7 +76,7 @@ class Owner:
             "the storage over: `runtimedb adopt`"
         )
 
-    def require_of(self, identity: Identity) -> None:
+    def require_of(self, lake: Lake) -> None:
         """Have the storage be that of a catalog which is about to be moved into this one.
 
         Raises:
@@ -86,8 +86,8 @@ class Owner:
         marker = self._storage.read_marker()
         found = _parsed(marker) if marker is not None else None
         # The latter where a move ended after it had taken the storage over.
-        expected = {identity.catalog_id, _next_id(self._catalog.identity.get())}
-        if identity.marked and (found or {}).get("catalog") not in expected:
+        expected = {lake.catalog_id, _next_id(self._catalog.lake.get())}
+        if lake.marked and (found or {}).get("catalog") not in expected:
             raise ForeignStorageError(
                 f"The storage {self._url} is not that of the catalog to be moved, so its versions would not be found "
                 "here; nothing was moved. Set RUNTIMEDB_STORAGE_URL to its storage, or copy the files with the marker"
@@ -99,37 +99,38 @@ class Owner:
         Raises:
             CatalogMovedError, StorageError
         """
-        identity = self._catalog.identity.get()
-        self._write(replace(identity, catalog_id=_next_id(identity)), utc_now())
+        lake = self._catalog.lake.get()
+        self._write(replace(lake, catalog_id=_next_id(lake)), utc_now())
 
-    def _mark_first(self, identity: Identity) -> None:
+    def _mark_first(self, lake: Lake) -> None:
         """Mark a storage that has no marker: a new one, or one of a release that made none."""
         tables = [table for table in self._catalog.tables.list() if table.version] if self._has_versions() else []
-        there = any(self._storage.exists(table.version.path) for table in tables if table.version)
-        if identity.marked or (tables and not there):
+        paths = (path for table in tables if table.version for path in table.version.paths)
+        there = any(map(self._storage.exists, paths))
+        if lake.marked or (tables and not there):
             raise StorageUnavailableError(
                 f"The storage {self._url} is not the one that it was: it has lost its marker, or is empty, though "
                 "tables have versions in it. Is it mounted, and the right one? If its files are lost, `runtimedb "
                 "purge` each connection and take it over: `runtimedb adopt`"
             )
-        self._write(identity, utc_now())
+        self._write(lake, utc_now())
 
     def _has_versions(self) -> bool:
-        return self._catalog.versions.exist()
+        return self._catalog.publications.exist()
 
-    def _write(self, identity: Identity, now: datetime) -> None:
+    def _write(self, lake: Lake, now: datetime) -> None:
         content = {
-            "catalog": identity.catalog_id,
-            "places": identity.places,
+            "catalog": lake.catalog_id,
+            "places": lake.places,
             "since": now.isoformat(timespec="seconds"),
         }
         self._storage.write_marker(json.dumps(content).encode())
-        self._catalog.identity.mark(identity.catalog_id)
+        self._catalog.lake.mark(lake.catalog_id)
 
 
-def _next_id(identity: Identity) -> str:
+def _next_id(lake: Lake) -> str:
     """The id under which a catalog takes a storage over: another than it had, and than a copy elsewhere would take."""
-    return hashlib.sha256("\0".join((identity.catalog_id, *identity.places)).encode()).hexdigest()[:32]
+    return hashlib.sha256("\0".join((lake.catalog_id, *lake.places)).encode()).hexdigest()[:32]
 
 
 def _parsed(marker: bytes) -> dict[str, object] | None:

@@ -10,8 +10,8 @@ from datetime import datetime, timedelta
 from runtimedb_dagster.catalog import Catalog, new_id
 from runtimedb_dagster.common.failpoints import hit
 from runtimedb_dagster.domain.errors import StorageError, StorageUnavailableError, UnsafePathError
-from runtimedb_dagster.domain.model import PendingDeletion
 from runtimedb_dagster.domain.requests import SweepResult
+from runtimedb_dagster.domain.versions import PendingDeletion
 from runtimedb_dagster.storage import Storage
 
 __all__ = ["Sweeper"]

@@ -13,7 +13,8 @@ from time import monotonic
 from runtimedb_dagster.catalog import Catalog
 from runtimedb_dagster.common.heartbeat import renewed, utc_now
 from runtimedb_dagster.domain.errors import RefreshError
-from runtimedb_dagster.domain.model import Connection
+from runtimedb_dagster.domain.outcomes import Waiting
+from runtimedb_dagster.domain.tables import Connection
 
 __all__ = ["Turn", "turn"]
 
@@ -39,7 +40,7 @@ class Turn:
 
 @contextmanager
 def turn(
-    catalog: Catalog, connection: Connection, limit: int, cancelled: threading.Event, note: Callable[[str], None]
+    catalog: Catalog, connection: Connection, limit: int, cancelled: threading.Event, waits: Callable[[Waiting], None]
 ) -> Iterator[Turn]:
     """Wait until fewer than `limit` refreshes read the connection, then hold a slot for the block.
 
@@ -48,7 +49,7 @@ def turn(
         connection: whose turn to wait for.
         limit: how many may read at a time.
         cancelled: ends the waiting.
-        note: is told when it has to wait.
+        waits: is called once when it has to wait.
 
     Raises:
         RefreshError: `cancelled` was set while it waited.
@@ -60,7 +61,7 @@ def turn(
             pause = POLL_SECONDS
             while not catalog.slots.is_free(slot, limit, utc_now()):
                 if pause == POLL_SECONDS:
-                    note(f"waiting for a slot of connection '{connection.name}': {limit} of its tables are being read")
+                    waits(Waiting(connection.name, limit))
                 if cancelled.wait(pause):
                     raise RefreshError(f"Connection '{connection.name}': stopped while waiting for a slot")
                 pause = min(pause * 1.5, LONGEST_POLL_SECONDS)

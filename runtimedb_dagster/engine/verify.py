@@ -1,4 +1,4 @@
-"""Verify: check on a live system that nothing is lost, torn or left over."""
+"""Verify: check on a live system that nothing is lost, torn, left over, or shown that is to be hidden."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ from datetime import datetime
 from typing import Any, Literal
 
 from runtimedb_dagster.catalog import Catalog
-from runtimedb_dagster.domain.model import PendingDeletion, Table
-from runtimedb_dagster.engine.soundness import difference, problem, reader
+from runtimedb_dagster.domain.tables import Connection, Table
+from runtimedb_dagster.domain.versions import PendingDeletion, Version
+from runtimedb_dagster.engine.file_reader import FileReader
+from runtimedb_dagster.engine.soundness import difference, problem
 from runtimedb_dagster.storage import Storage
 
-__all__ = ["Finding", "altered", "unreadable", "verify"]
+__all__ = ["Finding", "altered", "exposed", "unreadable", "verify"]
 
 logger = logging.getLogger(__name__)
 
@@ -27,12 +29,12 @@ class Finding:
 
     Attributes:
         invariant: `I1` a version can't be read or holds something else than recorded; `I2` an orphan;
-            `I3` a current version's deletion is due.
+            `I3` a current version's deletion is due; `R6` a version shows what today's options hide.
         subject: the table or the path.
         message: what is wrong and what to do.
     """
 
-    invariant: Literal["I1", "I2", "I3"]
+    invariant: Literal["I1", "I2", "I3", "R6"]
     subject: str
     message: str
 
@@ -41,36 +43,62 @@ class Finding:
         return asdict(self)
 
 
-def verify(catalog: Catalog, storage: Storage, now: datetime) -> list[Finding]:
+def verify(catalog: Catalog, storage: Storage, reader: FileReader, now: datetime) -> list[Finding]:
     """All findings, none when all is well. Changes nothing. The caller holds a lease."""
     # The storage is listed first: a file's pending deletion is always written before the file.
     paths = sorted(set(storage.list()))
     pending = {deletion.path: deletion for deletion in catalog.deletions.list()}
     tables = [table for table in catalog.tables.list() if table.version]
+    connections = {connection.id: connection for connection in catalog.connections.list()}
     return [
-        *unreadable(tables, storage),
+        *unreadable(tables, storage, reader),
         *_orphans(paths, _current(tables) | set(pending), catalog, storage),
         *_condemned(tables, pending, now),
+        *exposed(connections, tables),
     ]
 
 
-def unreadable(tables: Sequence[Table], storage: Storage) -> list[Finding]:
+def unreadable(tables: Sequence[Table], storage: Storage, reader: FileReader) -> list[Finding]:
     """Those of `tables` whose version can't be opened, or holds other rows than recorded (I1)."""
     cached = [(table, table.version) for table in tables if table.version]
     # Side by side, because each waits for its storage.
     with ThreadPoolExecutor(PARALLEL, thread_name_prefix="runtimedb-verify") as pool:
-        problems = pool.map(lambda each: problem(storage, each[1]), cached)
+        problems = pool.map(lambda each: problem(storage, reader, each[1]), cached)
         return [_damaged(table, what) for (table, _), what in zip(cached, problems, strict=True) if what]
 
 
-def altered(tables: Sequence[Table], storage: Storage, config: Mapping[str, Any]) -> list[Finding]:
+def altered(tables: Sequence[Table], storage: Storage, reader: FileReader) -> list[Finding]:
     """Those of `tables` whose version, read whole, holds other rows or values than were written (I1)."""
-    with reader(storage, config) as duck:
-        return [
-            _damaged(table, what)
-            for table in tables
-            if table.version and (what := difference(duck, storage.location(table.version.path), table.version))
-        ]
+    return [
+        _damaged(table, what)
+        for table in tables
+        if table.version and (what := difference(storage, reader, table.version))
+    ]
+
+
+def exposed(connections: Mapping[str, Connection], tables: Sequence[Table]) -> list[Finding]:
+    """Those of `tables` whose version shows what the options of today, by connections' ids, hide (R6)."""
+    return [
+        _exposing(table, columns)
+        for table in tables
+        if table.version and (columns := _exposed_columns(connections.get(table.connection_id), table, table.version))
+    ]
+
+
+def _exposed_columns(connection: Connection | None, table: Table, version: Version) -> list[str]:
+    if connection is None:
+        return []
+    return connection.options.selection.of(table.schema_name, table.table_name).exposed(version.columns)
+
+
+def _exposing(table: Table, columns: Sequence[str]) -> Finding:
+    which = f"column{'s' if len(columns) > 1 else ''} {', '.join(columns)}"
+    return Finding(
+        "R6",
+        str(table.ref),
+        f"its version shows {which}, which the options mask and exclude_columns hide since it was made; refresh the "
+        "table, because readers see the values until then",
+    )
 
 
 def _damaged(table: Table, what: str) -> Finding:
@@ -93,12 +121,14 @@ def _orphans(paths: list[str], named: set[str], catalog: Catalog, storage: Stora
 
 
 def _current(tables: list[Table]) -> set[str]:
-    return {table.version.path for table in tables if table.version}
+    return {path for table in tables if table.version for path in table.version.paths}
 
 
 def _condemned(tables: list[Table], pending: dict[str, PendingDeletion], now: datetime) -> list[Finding]:
     return [
-        Finding("I3", str(table.ref), f"its version {deletion.path} is due for deletion; refresh the table")
+        Finding("I3", str(table.ref), f"the file {path} of its version is due for deletion; refresh the table")
         for table in tables
-        if table.version and (deletion := pending.get(table.version.path)) and deletion.delete_after <= now
+        if table.version
+        for path in table.version.paths
+        if (deletion := pending.get(path)) and deletion.delete_after <= now
     ]

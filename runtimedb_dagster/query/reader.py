@@ -9,7 +9,7 @@ import shlex
 import shutil
 import threading
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +21,7 @@ from runtimedb_dagster.catalog import Catalog
 from runtimedb_dagster.common.duck import private_directory
 from runtimedb_dagster.common.heartbeat import renewed, utc_now
 from runtimedb_dagster.common.sql import fold
+from runtimedb_dagster.domain.claims import Lease
 from runtimedb_dagster.domain.errors import (
     CatalogError,
     LeaseExpiredError,
@@ -28,13 +29,16 @@ from runtimedb_dagster.domain.errors import (
     TableNotCachedError,
     TableNotFoundError,
 )
-from runtimedb_dagster.domain.model import Connection, Lease, Table, TableRef, Version
+from runtimedb_dagster.domain.names import TableRef
 from runtimedb_dagster.domain.settings import Settings
+from runtimedb_dagster.domain.tables import Connection, Table
+from runtimedb_dagster.domain.versions import Version
+from runtimedb_dagster.query.read_only import ReadOnlyFiles
 from runtimedb_dagster.query.result import Result, ended
 from runtimedb_dagster.query.sandbox import Parameters, Sandbox, tables_named
 from runtimedb_dagster.storage import Storage
 
-__all__ = ["Fetch", "Query", "open_query"]
+__all__ = ["Fetch", "Query", "connection_for", "open_query"]
 
 logger = logging.getLogger(__name__)
 
@@ -132,15 +136,15 @@ class Query:
         """As `sql`, with the parameters where Python's database interface has them."""
         return self.sql(query, params=params)
 
-    def connection_for(self, refs: Iterable[TableRef]) -> duckdb.DuckDBPyConnection:
-        """A connection to a DuckDB in which some tables are views; for what hands over relations that can be joined.
-
-        Raises:
-            As `sql`.
-        """
+    def _connection_for(self, refs: Iterable[TableRef], *, handed_out: bool) -> duckdb.DuckDBPyConnection:
         with self._named_errors():
             named = {(ref.connection, ref.schema_name, ref.table_name) for ref in refs}
-            return self._sandbox_for(named).cursor()
+            if not handed_out:
+                return self._sandbox_for(named).cursor()
+            versions = self._versions_of(named)
+            tables = {ref: (ReadOnlyFiles.locations(version), version) for ref, version in versions.items()}
+            files = ReadOnlyFiles(self._storage)
+            return self._made(tables, lambda duck: duck.register_filesystem(files)).cursor()
 
     def renew(self) -> None:
         """Keep the lease alive; called by its heartbeat. One that has expired stays so."""
@@ -187,17 +191,32 @@ class Query:
     def _sandbox_for(self, names: Iterable[tuple[str, str, str]]) -> Sandbox:
         """A DuckDB in which these tables are views and everything else is out of reach."""
         with self._preparing:
-            wanted = {ref: self._versions[ref] for ref in self._refs(names)}
+            versions = self._versions_of(names)
             for sandbox in self._kept:
-                if wanted.keys() <= sandbox.refs:
+                if versions.keys() <= sandbox.refs:
                     return sandbox
-            tables = {ref: (self._storage.location(version.path), version) for ref, version in wanted.items()}
-            spill = self._temporary / uuid.uuid4().hex
-            made = Sandbox(tables, self._settings.duckdb_config, self._storage.make_readable, spill)
-            self._open.add(made)
+            tables = {ref: (self._locations(version), version) for ref, version in versions.items()}
+            made = self._made(tables, self._storage.make_readable)
             # Those that are not kept live as long as their results do.
             self._kept = [*self._kept[-MOST_KEPT + 1 :], made]
             return made
+
+    def _made(
+        self,
+        tables: Mapping[TableRef, tuple[Sequence[str], Version]],
+        make_readable: Callable[[duckdb.DuckDBPyConnection], None],
+    ) -> Sandbox:
+        spill = self._temporary / uuid.uuid4().hex
+        made = Sandbox(tables, self._settings.duckdb_config, make_readable, spill)
+        self._open.add(made)
+        return made
+
+    def _locations(self, version: Version) -> list[str]:
+        return [self._storage.location(path) for path in version.paths]
+
+    def _versions_of(self, names: Iterable[tuple[str, str, str]]) -> dict[TableRef, Version]:
+        with self._preparing:
+            return {ref: self._versions[ref] for ref in self._refs(names)}
 
     def _refs(self, names: Iterable[tuple[str, str, str]]) -> set[TableRef]:
         refs = {self._ref(*name) for name in sorted(names)}
@@ -248,6 +267,21 @@ class Query:
         if len(alike) != 1:
             raise TableNotFoundError(str(ref), _did_you_mean(str(ref), [str(table.ref) for table in tables]))
         return alike[0]
+
+
+def connection_for(query: Query, refs: Iterable[TableRef], *, handed_out: bool = False) -> duckdb.DuckDBPyConnection:
+    """A connection to a DuckDB in which some tables are views.
+
+    Args:
+        query: whose snapshot it sees.
+        refs: the tables.
+        handed_out: whether others get hold of it, by a relation: what they say to it is checked by nobody, so that it
+            reads through what can't write.
+
+    Raises:
+        As `Query.sql`.
+    """
+    return query._connection_for(refs, handed_out=handed_out)  # noqa: SLF001 - kept from whoever has the query itself
 
 
 def _refresh_command(ref: TableRef) -> str:

@@ -9,9 +9,10 @@ from typing import Any
 
 import duckdb
 
-from runtimedb_dagster.common.duck import connect
+from runtimedb_dagster.common.duck import connect, lock_down
 from runtimedb_dagster.common.sql import identifier, literal, qualified
-from runtimedb_dagster.domain.model import TableRef, Version
+from runtimedb_dagster.domain.names import TableRef
+from runtimedb_dagster.domain.versions import Version
 from runtimedb_dagster.query.statements import tables_named
 
 __all__ = ["Parameters", "Sandbox", "tables_named"]
@@ -28,7 +29,7 @@ class Sandbox:
 
     def __init__(
         self,
-        tables: Mapping[TableRef, tuple[str, Version]],
+        tables: Mapping[TableRef, tuple[Sequence[str], Version]],
         config: Mapping[str, Any],
         make_readable: Callable[[duckdb.DuckDBPyConnection], None],
         spill: Path,
@@ -47,12 +48,9 @@ class Sandbox:
             self._duck.execute(f"ATTACH ':memory:' AS {identifier(connection)}")
         if tables:
             make_readable(self._duck)
-        for ref, (location, version) in tables.items():
-            self._create_view(ref, location, version)
-        allowed = ", ".join(literal(location) for location, _ in tables.values())
-        self._duck.execute(f"SET allowed_paths = [{allowed}]")
-        self._duck.execute("SET enable_external_access = false")
-        self._duck.execute("SET lock_configuration = true")
+        for ref, (locations, version) in tables.items():
+            self._create_view(ref, locations, version)
+        lock_down(self._duck, [location for locations, _ in tables.values() for location in locations])
 
     def cursor(self) -> duckdb.DuckDBPyConnection:
         """A connection of one's own: what another one reads leaves it alone."""
@@ -67,8 +65,9 @@ class Sandbox:
                 self._duck.interrupt()
                 self._duck.close()
 
-    def _create_view(self, ref: TableRef, location: str, version: Version) -> None:
-        scan = f"SELECT * FROM read_parquet({literal(location)}, hive_partitioning = false)"
+    def _create_view(self, ref: TableRef, locations: Sequence[str], version: Version) -> None:
+        listed = ", ".join(map(literal, locations))
+        scan = f"SELECT * FROM read_parquet([{listed}], hive_partitioning = false)"
         self._duck.execute(f"CREATE SCHEMA IF NOT EXISTS {qualified(ref.connection, ref.schema_name)}")
         self._duck.execute(
             f"CREATE VIEW {qualified(ref.connection, ref.schema_name, ref.table_name)} AS "

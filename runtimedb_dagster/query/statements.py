@@ -14,7 +14,7 @@ from typing import Any
 
 import duckdb
 
-from runtimedb_dagster.common.duck import connect
+from runtimedb_dagster.common.duck import connect, lock_down
 from runtimedb_dagster.domain.errors import QueryError
 
 __all__ = ["tables_named"]
@@ -97,7 +97,7 @@ def _is_text(query: str) -> bool:
 @cache
 def _parser() -> duckdb.DuckDBPyConnection:
     duck = connect(PARSER_LIMITS)
-    duck.execute("SET enable_external_access = false")
+    lock_down(duck)
     return duck
 
 

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from runtimedb_dagster.domain.errors import ConfigurationError
-from runtimedb_dagster.domain.model import Connection
+from runtimedb_dagster.domain.tables import Connection
 
-__all__ = ["hider", "password"]
+__all__ = ["password", "redactor"]
 
 
 def password(connection: Connection) -> str | None:
@@ -24,7 +24,7 @@ def password(connection: Connection) -> str | None:
                 f"Connection '{connection.name}': the environment variable {connection.password_env} is not set"
             )
         return os.environ[connection.password_env]
-    if file := connection.options.get("password_file"):
+    if file := connection.options.password_file:
         try:
             return Path(file).read_text(encoding="utf-8").rstrip("\r\n")
         except (OSError, UnicodeDecodeError) as error:
@@ -33,7 +33,7 @@ def password(connection: Connection) -> str | None:
     return None
 
 
-def hider(secret: str | None) -> Callable[[str], str]:
+def redactor(secret: str | None) -> Callable[[str], str]:
     """A function that takes a secret out of a text, as it is and as it looks between quotes."""
     if not secret:
         return lambda text: text

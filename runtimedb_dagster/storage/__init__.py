@@ -35,7 +35,7 @@ class Storage(Protocol):
         """Have a DuckDB be able to read locations, before it is locked down."""
 
     def open(self, path: str) -> BinaryIO:
-        """A version's content, to read a part of."""
+        """A version's content, of which only what is read is fetched."""
 
     def list(self) -> Iterator[str]:
         """The paths of all files, for `verify` alone."""

@@ -6,9 +6,14 @@ from datetime import datetime, timedelta, timezone
 
 from runtimedb_dagster import Connection, Table
 from runtimedb_dagster.catalog import Catalog
-from runtimedb_dagster.domain.model import DiscoveredTable, DiscoveryChanges, PendingDeletion
+from runtimedb_dagster.domain.recipes import Recipes
+from runtimedb_dagster.domain.tables import DiscoveredTable, DiscoveryChanges
+from runtimedb_dagster.domain.versions import PendingDeletion
 from runtimedb_dagster_tests.support.parts import (
+    NO_RECIPES,
+    path_of,
     reserve,
+    swap,
     version_of,
 )
 
@@ -19,17 +24,22 @@ CLAIM = timedelta(minutes=5)
 
 
 def discover(
-    catalog: Catalog, connection: Connection, found: list[DiscoveredTable], *, confirm: bool = False
+    catalog: Catalog,
+    connection: Connection,
+    found: list[DiscoveredTable],
+    *,
+    confirm: bool = False,
+    recipes: Recipes = NO_RECIPES,
 ) -> DiscoveryChanges:
     """Record a discovery that starts now."""
-    generation = catalog.connections.begin_discovery()
-    return catalog.tables.record_discovery(connection, generation, found, NOW, NOW + GRACE, confirm=confirm)
+    sequence = catalog.connections.begin_discovery()
+    return catalog.tables.record_discovery(connection, sequence, found, recipes, NOW, NOW + GRACE, confirm=confirm)
 
 
 def publish(catalog: Catalog, table: Table) -> str:
     """Swap in a new version; its path."""
     reservation = reserve(catalog, table, NOW)
-    catalog.versions.swap(reservation, version_of(reservation), NOW + GRACE)
+    swap(catalog, reservation, version_of(reservation), NOW + GRACE)
     return reservation.path
 
 
@@ -40,4 +50,4 @@ def claim(catalog: Catalog, now: datetime, by: str = "sweep", limit: int = 100) 
 def version_path_of(catalog: Catalog, table: Table) -> str | None:
     """The path that a table points at now."""
     found = next(each for each in catalog.tables.list() if each.id == table.id)
-    return found.version.path if found.version else None
+    return path_of(found.version) if found.version else None

@@ -22,6 +22,7 @@ from runtimedb_dagster_tests.catalog.steps import (
 )
 from runtimedb_dagster_tests.support.parts import (
     discovered,
+    path_of,
     reserve,
 )
 
@@ -35,7 +36,7 @@ def test_a_lease_sees_the_version_of_its_moment(catalog: Catalog, shop: Connecti
 
     seen = [catalog.leases.visible(lease, shop.id, "main", "orders") for lease in (before, between, after)]
 
-    assert [version.path if version else None for version in seen] == [None, old, new]
+    assert [path_of(version) if version else None for version in seen] == [None, old, new]
     assert catalog.leases.visible_like(between, shop.id, "MAIN", "Orders") == [("main", "orders")]
     assert catalog.leases.visible(between, shop.id, "MAIN", "Orders") is None
 
@@ -49,7 +50,7 @@ def test_a_lease_holds_what_goes_until_it_is_closed(
     if how == "replaced":
         publish(catalog, orders)
     elif how == "purged":
-        catalog.versions.purge(shop, [orders], NOW + GRACE)
+        catalog.publications.purge(shop, [orders], NOW + GRACE)
     elif how == "dropped":
         discover(catalog, shop, discovered("customers"))
     else:
@@ -60,7 +61,7 @@ def test_a_lease_holds_what_goes_until_it_is_closed(
     assert catalog.deletions.count_due(due) == 0
     held = catalog.leases.visible(lease, shop.id, "main", "orders")
     assert held is not None
-    assert held.path == path
+    assert path_of(held) == path
     catalog.leases.close(lease)
     assert catalog.deletions.count_due(due) == 1
     assert [deletion.path for deletion in claim(catalog, due)] == [path]
@@ -80,7 +81,7 @@ def test_a_lease_that_is_over_holds_nothing_and_is_not_renewed(catalog: Catalog,
 def test_a_lease_does_not_hold_files_that_were_never_published(catalog: Catalog, orders: Table) -> None:
     catalog.leases.open(NOW, timedelta(hours=1))
     reservation = reserve(catalog, orders, NOW)
-    catalog.versions.abandon(reservation, NOW)
+    catalog.publications.abandon(reservation, NOW)
     assert len(claim(catalog, NOW)) == 1
 
 

@@ -6,12 +6,14 @@ import pytest
 
 from runtimedb_dagster import Connection, Table
 from runtimedb_dagster.catalog import Catalog
+from runtimedb_dagster.domain.columns import SourceColumn
 from runtimedb_dagster.domain.errors import (
     ConnectionNotFoundError,
     DiscoveryRefusedError,
     TableNotFoundError,
 )
-from runtimedb_dagster.domain.model import Column, DiscoveryChanges, TableRef
+from runtimedb_dagster.domain.names import TableRef
+from runtimedb_dagster.domain.tables import DiscoveryChanges
 from runtimedb_dagster_tests.catalog.steps import (
     GRACE,
     NOW,
@@ -20,20 +22,21 @@ from runtimedb_dagster_tests.catalog.steps import (
     version_path_of,
 )
 from runtimedb_dagster_tests.support.parts import (
+    NO_RECIPES,
     discovered,
 )
 
 
 def test_a_discovery_adds_removes_and_modifies(catalog: Catalog, shop: Connection) -> None:
     discover(catalog, shop, discovered("a", "b", "c"))
-    wider = discovered("b", columns=(Column("i", "BIGINT"),))
+    wider = discovered("b", columns=(SourceColumn("i", "BIGINT"),))
 
     changes = discover(catalog, shop, [*discovered("a", "d"), *wider])
 
     refs = {name: TableRef("shop", "main", name) for name in "abcd"}
     assert changes == DiscoveryChanges(3, added=(refs["d"],), removed=(refs["c"],), modified=(refs["b"],))
     assert [table.ref for table in catalog.tables.list(shop)] == [refs["a"], refs["b"], refs["d"]]
-    assert catalog.tables.get(shop, "main", "b").columns == (Column("i", "BIGINT"),)
+    assert catalog.tables.get(shop, "main", "b").columns == (SourceColumn("i", "BIGINT"),)
     with pytest.raises(TableNotFoundError, match=r"Table 'shop\.main\.c' not found"):
         catalog.tables.get(shop, "main", "c")
 
@@ -41,14 +44,14 @@ def test_a_discovery_adds_removes_and_modifies(catalog: Catalog, shop: Connectio
 @pytest.mark.parametrize(
     ("columns", "modified"),
     [
-        ((Column("i", "INTEGER"), Column("j", "DATE")), True),
-        ((Column("k", "INTEGER"),), True),
-        ((Column("i", "INTEGER", nullable=False),), True),
-        ((Column("i", "INTEGER", comment="new"),), False),
+        ((SourceColumn("i", "INTEGER"), SourceColumn("j", "DATE")), True),
+        ((SourceColumn("k", "INTEGER"),), True),
+        ((SourceColumn("i", "INTEGER", nullable=False),), True),
+        ((SourceColumn("i", "INTEGER", comment="new"),), False),
     ],
 )
 def test_columns_are_compared_as_schemas(
-    catalog: Catalog, shop: Connection, columns: tuple[Column, ...], modified: bool
+    catalog: Catalog, shop: Connection, columns: tuple[SourceColumn, ...], modified: bool
 ) -> None:
     discover(catalog, shop, discovered("a"))
     assert bool(discover(catalog, shop, discovered("a", columns=columns)).modified) is modified
@@ -64,7 +67,7 @@ def test_an_unchanged_discovery_changes_nothing(catalog: Catalog, shop: Connecti
 
 def test_a_table_that_changed_or_stayed_keeps_its_version(catalog: Catalog, shop: Connection, orders: Table) -> None:
     path = publish(catalog, orders)
-    discover(catalog, shop, discovered("orders", "customers", columns=(Column("new", "DATE"),)))
+    discover(catalog, shop, discovered("orders", "customers", columns=(SourceColumn("new", "DATE"),)))
     assert version_path_of(catalog, orders) == path
     assert catalog.deletions.list() == []
 
@@ -102,7 +105,7 @@ def test_a_first_discovery_that_finds_nothing_is_refused(catalog: Catalog, shop:
 def test_a_slow_older_discovery_changes_nothing(catalog: Catalog, shop: Connection) -> None:
     slow = catalog.connections.begin_discovery()
     discover(catalog, shop, discovered("new"))
-    changes = catalog.tables.record_discovery(shop, slow, discovered("old"), NOW, NOW)
+    changes = catalog.tables.record_discovery(shop, slow, discovered("old"), NO_RECIPES, NOW, NOW)
     assert (changes.added, changes.removed, changes.modified) == ((), (), ())
     assert [table.table_name for table in catalog.tables.list()] == ["new"]
 

@@ -20,17 +20,19 @@ from runtimedb_dagster.catalog.database import next_sequence, transition
 from runtimedb_dagster.catalog.migrations import ADVISORY_LOCK
 from runtimedb_dagster.common import failpoints
 from runtimedb_dagster.common.heartbeat import utc_now
+from runtimedb_dagster.domain.claims import Lease
 from runtimedb_dagster.domain.errors import (
     CatalogError,
     CatalogMovedError,
     CatalogUnavailableError,
     SupersededError,
 )
-from runtimedb_dagster.domain.model import Connection, Lease
 from runtimedb_dagster.domain.requests import ConnectionRefreshResult
+from runtimedb_dagster.domain.tables import Connection
 from runtimedb_dagster_tests.support.fixtures import shop  # noqa: F401 - a source, not a row
 from runtimedb_dagster_tests.support.parts import (
     LEASE,
+    NO_RECIPES,
     Inside,
     SourceFile,
     await_that,
@@ -39,6 +41,7 @@ from runtimedb_dagster_tests.support.parts import (
     refresh_all,
     reserve,
     rows,
+    swap,
     version_of,
 )
 from runtimedb_dagster_tests.support.places import TEMPLATE, a_database
@@ -101,20 +104,20 @@ def test_writers_of_many_tables_lose_no_swap(catalog: Catalog) -> None:
     shop = catalog.connections.add("shop", "duckdb", "duckdb:///shop", {}, None, utc_now())
     names = [f"t{number}" for number in range(8)]
     generation = catalog.connections.begin_discovery()
-    catalog.tables.record_discovery(shop, generation, discovered(*names), utc_now(), utc_now())
+    catalog.tables.record_discovery(shop, generation, discovered(*names), NO_RECIPES, utc_now(), utc_now())
 
-    def swap(name: str) -> int:
+    def publish(name: str) -> int:
         lost = 0
         for _ in range(20):
             reservation = reserve(catalog, catalog.tables.get(shop, "main", name))
             try:
-                catalog.versions.swap(reservation, version_of(reservation), utc_now())
+                swap(catalog, reservation, version_of(reservation), utc_now())
             except SupersededError:
                 lost += 1
         return lost
 
     with ThreadPoolExecutor(8) as pool:
-        assert sum(pool.map(swap, names)) == 0
+        assert sum(pool.map(publish, names)) == 0
     retired = [each for each in catalog.deletions.list() if each.reason == "replaced"]
     assert len(retired) == 8 * 19
 
@@ -123,10 +126,10 @@ def test_a_lease_waits_for_no_swap_and_guards_what_it_replaces(catalog: Catalog)
     """A swap that has its number, but has not committed, is either before the lease or held back by it."""
     shop = catalog.connections.add("shop", "duckdb", "duckdb:///shop", {}, None, utc_now())
     generation = catalog.connections.begin_discovery()
-    catalog.tables.record_discovery(shop, generation, discovered("t"), utc_now(), utc_now())
+    catalog.tables.record_discovery(shop, generation, discovered("t"), NO_RECIPES, utc_now(), utc_now())
     table = catalog.tables.get(shop, "main", "t")
     first = reserve(catalog, table)
-    catalog.versions.swap(first, version_of(first), utc_now())
+    swap(catalog, first, version_of(first), utc_now())
     second = reserve(catalog, table)
     numbered, go_on = Event(), Event()
 
@@ -140,11 +143,11 @@ def test_a_lease_waits_for_no_swap_and_guards_what_it_replaces(catalog: Catalog)
         swapping = pool.submit(swap_slowly)
         assert numbered.wait(30)
         lease = pool.submit(catalog.leases.open, utc_now(), LEASE).result(30)
-        assert lease.sequence == second.generation, "it waits for nobody, and is of before the swap"
+        assert lease.sequence == second.sequence, "it waits for nobody, and is of before the swap"
         assert _seen(catalog, lease, shop) == first.version_id
         go_on.set()
         swapping.result(30)
-    catalog.versions.swap(second, version_of(second), utc_now())
+    swap(catalog, second, version_of(second), utc_now())
     assert catalog.deletions.claim("sweep", utc_now(), utc_now(), 10) == [], "what is replaced later is held"
     assert _seen(catalog, lease, shop) == first.version_id
     catalog.leases.close(lease)
@@ -331,8 +334,8 @@ def test_moving_a_catalog_keeps_its_history(
     shop.run("INSERT INTO orders VALUES (1000, 1)")
     refresh_all(db)
     new = make_pg_db()
-    assert db.settings.effective_storage_url == new.settings.effective_storage_url
-    copied = new.copy_catalog(db.settings.effective_catalog_url)
+    assert db.settings.storage_url == new.settings.storage_url
+    copied = new.copy_catalog(db.settings.catalog_url)
     assert (copied["connections"], copied["tables"], copied["versions"], copied["pending_deletions"]) == (1, 2, 3, 1)
     assert (new.connections(), new.tables(), new.pending_deletions()) == (
         db.connections(), db.tables(), db.pending_deletions(),
@@ -343,7 +346,7 @@ def test_moving_a_catalog_keeps_its_history(
     assert new.sweep(utc_now() + timedelta(hours=3)).files_deleted == 2
     assert new.verify() == []
     with pytest.raises(CatalogMovedError, match="was moved to postgresql://127"):
-        new.copy_catalog(db.settings.effective_catalog_url)
+        new.copy_catalog(db.settings.catalog_url)
 
 
 def test_a_server_that_goes_mute_is_given_up_and_taken_up_again(
@@ -382,7 +385,7 @@ def test_nobody_waits_for_a_process_that_is_suspended_in_a_transaction(
     with ThreadPoolExecutor() as pool:
         held = pool.submit(suspend)
         assert numbered.wait(30)
-        assert catalog.versions.mark() > 0, "the server has ended its session"
+        assert catalog.publications.next_sequence() > 0, "the server has ended its session"
         wake_up.set()
         with pytest.raises(CatalogError):
             held.result(30)
@@ -398,7 +401,7 @@ def test_readers_that_come_and_go_do_not_hold_up_who_needs_a_number(catalog: Cat
 
     with ThreadPoolExecutor(12) as pool:
         readers = [pool.submit(read) for _ in range(12)]
-        numbers = [catalog.versions.mark() for _ in range(50)]
+        numbers = [catalog.publications.next_sequence() for _ in range(50)]
         over.set()
         for reader in readers:
             reader.result(60)

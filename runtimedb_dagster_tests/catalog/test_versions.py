@@ -27,6 +27,7 @@ from runtimedb_dagster_tests.support.parts import (
     LEASE,
     discovered,
     reserve,
+    swap,
     version_of,
 )
 
@@ -40,13 +41,13 @@ def test_a_reserved_file_is_scheduled_for_deletion(catalog: Catalog, orders: Tab
 
 
 def test_later_reservations_have_greater_generations(catalog: Catalog, orders: Table) -> None:
-    generations = [reserve(catalog, orders, NOW).generation for _ in range(3)]
+    generations = [reserve(catalog, orders, NOW).sequence for _ in range(3)]
     assert generations == sorted(set(generations))
 
 
 def test_a_renewed_reservation_is_due_later(catalog: Catalog, orders: Table) -> None:
     reservation = reserve(catalog, orders, NOW)
-    catalog.versions.renew(reservation, NOW + 2 * LEASE)
+    catalog.publications.renew(reservation, NOW + 2 * LEASE)
     assert claim(catalog, NOW + LEASE + SECOND) == []
     assert len(claim(catalog, NOW + 2 * LEASE)) == 1
 
@@ -62,9 +63,9 @@ def test_a_swap_rescues_the_new_file_and_schedules_the_old(catalog: Catalog, ord
 
 def test_a_refresh_that_started_earlier_cannot_overwrite_a_later_one(catalog: Catalog, orders: Table) -> None:
     slow, fast = reserve(catalog, orders, NOW), reserve(catalog, orders, NOW)
-    catalog.versions.swap(fast, version_of(fast), NOW + GRACE)
+    swap(catalog, fast, version_of(fast), NOW + GRACE)
     with pytest.raises(SupersededError, match=r"shop\.main\.orders"):
-        catalog.versions.swap(slow, version_of(slow), NOW + GRACE)
+        swap(catalog, slow, version_of(slow), NOW + GRACE)
     assert version_path_of(catalog, orders) == fast.path
     assert [pending.path for pending in catalog.deletions.list()] == [slow.path]
 
@@ -73,11 +74,11 @@ def test_a_refresh_that_started_before_a_later_one_kept_its_version_is_supersede
     catalog: Catalog, orders: Table
 ) -> None:
     first = reserve(catalog, orders, NOW)
-    catalog.versions.swap(first, version_of(first), NOW + GRACE)
+    swap(catalog, first, version_of(first), NOW + GRACE)
     slow, fast = reserve(catalog, orders, NOW), reserve(catalog, orders, NOW)
-    assert catalog.versions.keep(fast, version_of(first), NOW)
+    assert catalog.publications.keep(fast, version_of(first), "a recipe", NOW)
     with pytest.raises(SupersededError):
-        catalog.versions.swap(slow, version_of(slow), NOW + GRACE)
+        swap(catalog, slow, version_of(slow), NOW + GRACE)
     assert version_path_of(catalog, orders) == first.path
 
 
@@ -85,7 +86,7 @@ def test_a_file_that_a_sweep_has_claimed_is_not_published(catalog: Catalog, orde
     reservation = reserve(catalog, orders, NOW)
     assert len(claim(catalog, NOW + LEASE)) == 1
     with pytest.raises(ReservationLostError, match=r"write lease"):
-        catalog.versions.swap(reservation, version_of(reservation), NOW + GRACE)
+        swap(catalog, reservation, version_of(reservation), NOW + GRACE)
     assert version_path_of(catalog, orders) is None
     assert [pending.path for pending in catalog.deletions.list()] == [reservation.path]
 
@@ -99,9 +100,9 @@ def test_nor_is_it_after_the_sweep_ended(catalog: Catalog, orders: Table, ending
     elif ending == "put off":
         catalog.deletions.put_off(deletion, "sweep", "no", NOW + 2 * LEASE)
     with pytest.raises(ReservationLostError):
-        catalog.versions.renew(reservation, NOW + 3 * LEASE)
+        catalog.publications.renew(reservation, NOW + 3 * LEASE)
     with pytest.raises(ReservationLostError):
-        catalog.versions.swap(reservation, version_of(reservation), NOW + GRACE)
+        swap(catalog, reservation, version_of(reservation), NOW + GRACE)
     assert version_path_of(catalog, orders) is None
 
 
@@ -111,7 +112,7 @@ def test_a_table_dropped_during_its_refresh_keeps_the_reservation(
     reservation = reserve(catalog, orders, NOW)
     discover(catalog, shop, discovered("customers"))
     with pytest.raises(RefreshError, match=r"shop\.main\.orders was dropped while it was refreshed"):
-        catalog.versions.swap(reservation, version_of(reservation), NOW + GRACE)
+        swap(catalog, reservation, version_of(reservation), NOW + GRACE)
     assert [pending.path for pending in catalog.deletions.list()] == [reservation.path]
 
 
@@ -122,50 +123,51 @@ def test_a_table_dropped_and_made_again_during_its_refresh_is_another(
     discover(catalog, shop, discovered("customers"))
     discover(catalog, shop, discovered("orders", "customers"))
     with pytest.raises(RefreshError, match="dropped"):
-        catalog.versions.swap(reservation, version_of(reservation), NOW + GRACE)
+        swap(catalog, reservation, version_of(reservation), NOW + GRACE)
     assert not catalog.tables.get(shop, "main", "orders").cached
 
 
 def test_keeping_leaves_the_version_and_gives_the_new_file_to_the_sweep(catalog: Catalog, orders: Table) -> None:
     first = reserve(catalog, orders, NOW)
     version = version_of(first)
-    catalog.versions.swap(first, version, NOW + GRACE)
+    swap(catalog, first, version, NOW + GRACE)
     again = reserve(catalog, orders, NOW)
 
-    assert catalog.versions.keep(again, version, NOW + SECOND)
+    assert catalog.publications.keep(again, version, "a recipe", NOW + SECOND)
 
-    kept = catalog.tables.list()[1].version
-    assert kept == replace(version, checked_at=NOW + SECOND, generation=again.generation)
+    kept = catalog.tables.list()[1]
+    assert kept.version == version
+    assert (kept.checked_at, kept.checked_sequence) == (NOW + SECOND, again.sequence)
     assert [deletion.path for deletion in claim(catalog, NOW + SECOND)] == [again.path]
 
 
 def test_a_version_that_was_replaced_meanwhile_is_not_kept(catalog: Catalog, orders: Table) -> None:
     first = reserve(catalog, orders, NOW)
-    catalog.versions.swap(first, version_of(first), NOW + GRACE)
+    swap(catalog, first, version_of(first), NOW + GRACE)
     second = reserve(catalog, orders, NOW)
-    catalog.versions.swap(second, version_of(second), NOW + GRACE)
+    swap(catalog, second, version_of(second), NOW + GRACE)
     third = reserve(catalog, orders, NOW)
-    assert not catalog.versions.keep(third, version_of(first), NOW)
+    assert not catalog.publications.keep(third, version_of(first), "a recipe", NOW)
     assert {each.path: each.delete_after for each in catalog.deletions.list()}[third.path] == NOW + LEASE
 
 
 def test_an_abandoned_file_is_due_at_once(catalog: Catalog, orders: Table) -> None:
     reservation = reserve(catalog, orders, NOW)
-    catalog.versions.abandon(reservation, NOW)
+    catalog.publications.abandon(reservation, NOW)
     assert [deletion.path for deletion in claim(catalog, NOW)] == [reservation.path]
 
 
 def test_a_file_abandoned_after_its_sweep_is_swept_again(catalog: Catalog, orders: Table) -> None:
     reservation = reserve(catalog, orders, NOW)
     catalog.deletions.finish(claim(catalog, NOW + LEASE), "sweep")
-    catalog.versions.abandon(reservation, NOW)
+    catalog.publications.abandon(reservation, NOW)
     assert [(each.path, each.delete_after) for each in catalog.deletions.list()] == [(reservation.path, NOW)]
 
 
 def test_a_file_abandoned_during_its_sweep_is_swept_again(catalog: Catalog, orders: Table) -> None:
     reservation = reserve(catalog, orders, NOW)
     claimed = claim(catalog, NOW + LEASE)
-    catalog.versions.abandon(reservation, NOW)
+    catalog.publications.abandon(reservation, NOW)
     catalog.deletions.finish(claimed, "sweep")
     assert [each.path for each in catalog.deletions.list()] == [reservation.path]
     assert [each.path for each in catalog.deletions.claim("other", NOW, NOW + GRACE, 10)] == [reservation.path]
@@ -175,12 +177,12 @@ def test_a_file_abandoned_during_its_sweep_is_swept_again(catalog: Catalog, orde
 def test_a_published_file_is_not_abandoned(catalog: Catalog, orders: Table, replaced: bool) -> None:
     """As when the answer to its commit was lost: neither it nor its grace period goes."""
     reservation = reserve(catalog, orders, NOW)
-    catalog.versions.swap(reservation, version_of(reservation), NOW + GRACE)
+    swap(catalog, reservation, version_of(reservation), NOW + GRACE)
     if replaced:
         later = reserve(catalog, orders, NOW)
-        catalog.versions.swap(later, version_of(later), NOW + GRACE)
+        swap(catalog, later, version_of(later), NOW + GRACE)
     before = catalog.deletions.list()
-    catalog.versions.abandon(reservation, NOW)
+    catalog.publications.abandon(reservation, NOW)
     assert catalog.deletions.list() == before
 
 
@@ -188,29 +190,29 @@ def test_a_file_that_repeats_the_current_version_is_swept_again_if_it_was_before
     catalog: Catalog, orders: Table
 ) -> None:
     first = reserve(catalog, orders, NOW)
-    catalog.versions.swap(first, version_of(first), NOW + GRACE)
+    swap(catalog, first, version_of(first), NOW + GRACE)
     again = reserve(catalog, orders, NOW)
     catalog.deletions.finish(claim(catalog, NOW + LEASE), "sweep")
-    assert catalog.versions.keep(again, version_of(first), NOW)
+    assert catalog.publications.keep(again, version_of(first), "a recipe", NOW)
     assert [(each.path, each.delete_after) for each in catalog.deletions.list()] == [(again.path, NOW)]
 
 
 def test_a_purge_forgets_the_data_and_keeps_the_rows(catalog: Catalog, shop: Connection, orders: Table) -> None:
     path = publish(catalog, orders)
-    assert catalog.versions.purge(shop, catalog.tables.list(shop), NOW + GRACE) == 1
+    assert catalog.publications.purge(shop, catalog.tables.list(shop), NOW + GRACE) == 1
     assert [table.cached for table in catalog.tables.list(shop)] == [False, False]
     (pending,) = catalog.deletions.list()
     assert (pending.path, pending.reason, pending.delete_after) == (path, "purged", NOW + GRACE)
-    assert catalog.versions.purge(shop, catalog.tables.list(shop), NOW) == 0
+    assert catalog.publications.purge(shop, catalog.tables.list(shop), NOW) == 0
 
 
 def test_a_write_that_fails_changes_nothing(catalog: Catalog, orders: Table) -> None:
     reservation = reserve(catalog, orders, NOW)
     other = reserve(catalog, orders, NOW)
-    catalog.versions.swap(other, version_of(other), NOW)
+    swap(catalog, other, version_of(other), NOW)
     newer = reserve(catalog, orders, NOW)
-    taken = replace(version_of(newer), path=other.path)
+    taken = replace(version_of(newer), id=other.version_id)
     with pytest.raises(CatalogError):
-        catalog.versions.swap(newer, taken, NOW)
+        swap(catalog, newer, taken, NOW)
     assert version_path_of(catalog, orders) == other.path
     assert {pending.path for pending in catalog.deletions.list()} == {reservation.path, newer.path}

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from runtimedb_dagster import RuntimeDB, __version__
-from runtimedb_dagster_tests.support.parts import ENDLESS, Inside, SourceFile, current, refresh_all, the_table
+from runtimedb_dagster_tests.support.parts import ENDLESS, Inside, SourceFile, current, path_of, refresh_all, the_table
 
 COMMAND = Path(sys.executable).with_name("runtimedb")
 
@@ -70,7 +70,7 @@ def test_a_first_table_is_queryable_in_three_commands(run: Run, make_source: Cal
 
     connected = run("connect", "shop", source.url)
     assert (connected.status, connected.err) == (0, "")
-    assert "Connected 'shop': 1 tables discovered, none cached yet" in connected.out
+    assert "Connected 'shop': 1 table discovered, none cached yet" in connected.out
     assert "runtimedb refresh shop --data" in connected.out
 
     refreshed = run("refresh", "shop", "--data")
@@ -183,7 +183,7 @@ def test_rows_are_printed_whole_into_a_pipe(db: RuntimeDB, run: Run) -> None:
 
 def test_sweeping_and_verifying(db: RuntimeDB, shop: SourceFile, inside: Inside, run: Run) -> None:
     refresh_all(db)
-    old = current(db, "orders").path
+    old = path_of(current(db, "orders"))
     shop.run("INSERT INTO orders VALUES (1000, 1)")
     refresh_all(db)
 
@@ -201,7 +201,7 @@ def test_sweeping_and_verifying(db: RuntimeDB, shop: SourceFile, inside: Inside,
 def test_verifying_in_depth(db: RuntimeDB, shop: SourceFile, inside: Inside, run: Run) -> None:
     refresh_all(db)
     assert "All is well" in run("verify", "--deep").out
-    orders = Path(inside.storage.location(current(db, "orders").path))
+    orders = Path(inside.storage.location(path_of(current(db, "orders"))))
     content = orders.read_bytes()
     orders.write_bytes(content[:40] + b"\xff" * 20 + content[60:])
     assert run("verify").status == 0
@@ -221,7 +221,7 @@ def test_a_sweep_that_fails_says_so(db: RuntimeDB, inside: Inside, run: Run) -> 
 def test_moving_a_catalog(db: RuntimeDB, shop: SourceFile, run: Run, tmp_path: Path) -> None:
     refresh_all(db)
     target = {"RUNTIMEDB_CATALOG_URL": f"sqlite:///{tmp_path}/new.db"}
-    old = db.settings.effective_catalog_url
+    old = db.settings.catalog_url
     assert run("migrate", "--from", old, "--json", **target).json["copied"]["versions"] == 2
     assert run("query", "SELECT count(*) AS n FROM shop.main.orders", "--json", **target).json == [{"n": 100}]
     fails(run("migrate", "--from", old, **target), "This catalog was moved to")
@@ -230,13 +230,14 @@ def test_moving_a_catalog(db: RuntimeDB, shop: SourceFile, run: Run, tmp_path: P
 
 @pytest.mark.usefixtures("shop")
 def test_options_are_set_and_taken_back(db: RuntimeDB, run: Run) -> None:
-    before = db.connection("shop").options
+    before = db.connection("shop").given
     done = run("configure", "shop", "--option", "max_age=3600", "--option", "materialize_new=true", "--json")
     assert done.json["options"] == {**before, "max_age": "3600", "materialize_new": "true"}
     assert run("configure", "shop", "--unset", "max_age", "--unset", "materialize_new").status == 0
-    assert db.connection("shop").options == before
+    assert db.connection("shop").given == before
     fails(run("configure", "shop", "--option", "max_age=soon"), "The option max_age is wrong")
     fails(run("configure", "shop", "--option", "colour=red"), "The option 'colour' is unknown to 'duckdb'")
+    fails(run("configure", "shop", "--unset", "max_ago"), "there is no option 'max_ago' to take back")
 
 
 def test_checking(shop: SourceFile, run: Run) -> None:

@@ -144,7 +144,7 @@ LOGGED = """
 import logging
 from runtimedb_dagster.cli import terminal
 
-terminal.tell_warnings()
+terminal.show_warnings()
 for name in ("sqlalchemy.pool", "runtimedb_dagster.engine.refresh", "runtimedb_dagster"):
     try:
         raise OSError("the disk\\n is full")

@@ -12,11 +12,10 @@ import dagster as dg
 import pytest
 from sqlalchemy import func, select
 
-from runtimedb_dagster import RuntimeDB, Settings
+from runtimedb_dagster import RuntimeDB, RuntimeDBIOManager, RuntimeDBResource, Settings
 from runtimedb_dagster.catalog import schema
 from runtimedb_dagster.dagster.assets import build_asset
-from runtimedb_dagster.dagster.downstream import RuntimeDBIOManager, RuntimeDBResource
-from runtimedb_dagster.dagster.process import database
+from runtimedb_dagster.dagster.process import runtimedb
 from runtimedb_dagster_tests.support.parts import Inside, SourceFile
 
 UPSTREAM = dg.AssetKey(["runtimedb", "shop"])
@@ -37,8 +36,8 @@ def settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Settings:
 @pytest.fixture
 def db(settings: Settings) -> Iterator[RuntimeDB]:
     """The process's RuntimeDB, as the definitions use it."""
-    yield database(settings)
-    database.cache_clear()
+    yield runtimedb(settings)
+    runtimedb.cache_clear()
 
 
 @pytest.fixture
@@ -112,5 +111,5 @@ def replace_and_sweep(shop: Shop, inside: Inside) -> Callable[[], set[str]]:
 
 def leases(db: RuntimeDB) -> int:
     """How many leases are open."""
-    with db._catalog._database.read() as tx:
+    with db.engine.catalog._database.read() as tx:
         return int(tx.execute(select(func.count()).select_from(schema.leases)).scalar_one())

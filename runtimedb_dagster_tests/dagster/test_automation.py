@@ -82,7 +82,7 @@ def test_nothing_is_requested_unless_an_option_says_so(shop: Shop) -> None:
 
 
 def test_new_tables_are_requested_once(shop: Shop) -> None:
-    shop.db.configure("shop", {"materialize_new": "true"})
+    shop.db.configure("shop", options={"materialize_new": "true"})
     assert shop.requested() == ["main.a", "main.b", "main.bad"]
     shop.run({"connection": "shop", "data": True})
     assert shop.requested() == [], "the table that keeps failing is not asked for again"
@@ -94,7 +94,7 @@ def test_new_tables_are_requested_once(shop: Shop) -> None:
 
 
 def test_modified_tables_are_requested_once_per_modification(shop: Shop) -> None:
-    shop.db.configure("shop", {"refresh_modified": "true"})
+    shop.db.configure("shop", options={"refresh_modified": "true"})
     shop.run({"connection": "shop", "data": True})
     assert shop.requested() == []
     shop.change("ALTER TABLE a ADD COLUMN y INTEGER")
@@ -107,15 +107,15 @@ def test_modified_tables_are_requested_once_per_modification(shop: Shop) -> None
 
 
 def test_a_connection_of_the_same_name_starts_anew(shop: Shop) -> None:
-    shop.db.configure("shop", {"materialize_new": "true"})
+    shop.db.configure("shop", options={"materialize_new": "true"})
     assert shop.requested() != []
     shop.db.remove("shop")
-    shop.db.connect("shop", f"duckdb://{shop.source}", materialize_new="true")
+    shop.db.connect("shop", f"duckdb://{shop.source}", options={"materialize_new": "true"})
     assert shop.requested() == ["main.a", "main.b", "main.bad"]
 
 
 def test_refresh_cron_is_a_schedule_of_one_run_for_all_cached_tables(shop: Shop) -> None:
-    shop.db.configure("shop", {"refresh_cron": "0 * * * *"})
+    shop.db.configure("shop", options={"refresh_cron": "0 * * * *"})
     schedule = build_definitions(shop.settings).get_schedule_def("runtimedb_shop_refresh")
     assert schedule.cron_schedule == "0 * * * *"
     assert schedule.default_status == dg.DefaultScheduleStatus.RUNNING
@@ -126,37 +126,37 @@ def test_refresh_cron_is_a_schedule_of_one_run_for_all_cached_tables(shop: Shop)
 
 
 def test_a_cron_line_that_means_nothing_does_not_take_the_location_down(shop: Shop) -> None:
-    shop.db.configure("shop", {"refresh_cron": "99 99 * * *"})
+    shop.db.configure("shop", options={"refresh_cron": "99 99 * * *"})
     definitions = build_definitions(shop.settings)
     dg.Definitions.validate_loadable(definitions)
     assert "runtimedb_shop_refresh" not in {schedule.name for schedule in definitions.schedules or []}
 
 
 def test_owners_are_shown_on_the_asset(shop: Shop) -> None:
-    shop.db.configure("shop", {"owners": "team:data, ann@example.org"})
+    shop.db.configure("shop", options={"owners": "team:data, ann@example.org"})
     asset = build_definitions(shop.settings).get_assets_def(ASSET)
     assert list(asset.specs_by_key[ASSET].owners) == ["team:data", "ann@example.org"]
     with pytest.raises(ConfigurationError, match="option owners is wrong"):
-        shop.db.configure("shop", {"owners": "somebody"})
+        shop.db.configure("shop", options={"owners": "somebody"})
 
 
 def test_an_option_is_changed_and_taken_back(shop: Shop) -> None:
-    shop.db.configure("shop", {"discovery_interval": 60, "max_age": 3600})
-    changed = shop.db.configure("shop", {}, unset=["max_age"])
-    assert changed.options == {"discovery_interval": "60"}
+    shop.db.configure("shop", options={"discovery_interval": 60, "max_age": 3600})
+    changed = shop.db.configure("shop", unset=["max_age"])
+    assert changed.connection.given == {"discovery_interval": "60"}
     asset = build_definitions(shop.settings).get_assets_def(ASSET)
     assert asset.specs_by_key[ASSET].freshness_policy is None
 
 
 def test_max_age_is_a_freshness_policy_and_lists_the_stale_tables(shop: Shop) -> None:
-    shop.db.configure("shop", {"max_age": "3600"})
+    shop.db.configure("shop", options={"max_age": "3600"})
     asset = build_definitions(shop.settings).get_assets_def(ASSET)
     assert asset.specs_by_key[ASSET].freshness_policy is not None
     shop.run({"connection": "shop", "data": True})
     assert shop.check("max_age").passed
     shop.tick()
     with sqlite3.connect(shop.settings.home / "catalog.db") as catalog:
-        catalog.execute("UPDATE versions SET checked_at = checked_at - 7200 * 1000000")
+        catalog.execute("UPDATE tables SET checked_at = checked_at - 7200 * 1000000")
     (event,) = shop.tick().asset_events
     assert isinstance(event, dg.AssetCheckEvaluation)
     assert not event.passed
@@ -186,7 +186,7 @@ def test_a_collapsed_table_is_reported_and_still_published(shop: Shop) -> None:
     assert not collapsed.passed
     assert collapsed.severity == dg.AssetCheckSeverity.WARN
     assert collapsed.description == "shop.main.b: 3 rows after 100"
-    shop.db.configure("shop", {"min_row_ratio": "0.01"})
+    shop.db.configure("shop", options={"min_row_ratio": "0.01"})
     shop.run({"connection": "shop", "data": True, "partition_keys": ["main.a"]})
     assert shop.check("row_counts").passed
 

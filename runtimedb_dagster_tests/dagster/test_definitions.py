@@ -35,13 +35,14 @@ def catalog_url(request: pytest.FixtureRequest) -> Iterator[str | None]:
 @pytest.fixture
 def settings(tmp_path: Path, catalog_url: str | None) -> Settings:
     """A RuntimeDB with one connection of three tables."""
-    settings = Settings(home=tmp_path / "home", grace_period=0, catalog_url=catalog_url)
+    where = {"catalog_url": catalog_url} if catalog_url else {}
+    settings = Settings(home=tmp_path / "home", grace_period=0, **where)
     with duckdb.connect(str(tmp_path / "shop.duckdb")) as duck:
         duck.execute(
             "CREATE TABLE a AS SELECT 1 AS x; CREATE TABLE b AS SELECT 2 AS x; CREATE TABLE c AS SELECT 3 AS x"
         )
     with RuntimeDB(settings) as db:
-        db.connect("shop", f"duckdb://{tmp_path}/shop.duckdb", discovery_interval=7)
+        db.connect("shop", f"duckdb://{tmp_path}/shop.duckdb", options={"discovery_interval": 7})
     return settings
 
 
@@ -178,7 +179,6 @@ def test_the_schedule_asks_for_a_run_only_when_a_file_is_due(settings: Settings)
     schedule = build_definitions(settings).get_schedule_def("deletion_sweep")
     assert isinstance(schedule(), dg.SkipReason)
     with RuntimeDB(settings) as db:
-        for _ in db.refresh_tables("shop", db.tables("shop")):
-            pass
+        db.refresh_connection("shop")
         db.purge("shop")
     assert isinstance(schedule(), dg.RunRequest)

@@ -6,8 +6,7 @@ import dagster as dg
 import pyarrow as pa
 import pytest
 
-from runtimedb_dagster import TableRef
-from runtimedb_dagster.dagster.downstream import table_deps, table_input, tables_changed
+from runtimedb_dagster import TableRef, table_deps, table_input, tables_changed
 from runtimedb_dagster.dagster.names import partitions_def
 from runtimedb_dagster.domain.errors import ConfigurationError, RequestError, TableNotFoundError
 from runtimedb_dagster_tests.dagster.conftest import UPSTREAM, Shop

@@ -15,8 +15,8 @@ from runtimedb_dagster.dagster.names import asset_key
 from runtimedb_dagster.dagster.partitions import sync_partitions
 from runtimedb_dagster.definitions import build_definitions
 from runtimedb_dagster.domain.errors import RefreshError
-from runtimedb_dagster.engine.refresh import Refreshed
-from runtimedb_dagster_tests.support.parts import await_that
+from runtimedb_dagster.domain.outcomes import Event, Outcome, Progress
+from runtimedb_dagster.engine.engine import Engine
 
 TABLES = 7
 Execute = Callable[[Settings, dg.DagsterInstance], object]
@@ -91,22 +91,19 @@ def test_materializations_are_stored_in_batches(
 def test_a_table_is_told_while_the_next_is_still_being_read(
     settings: Settings, instance: dg.DagsterInstance, execute: Execute, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    refresh_tables = RuntimeDB.refresh_tables
+    refresh = Engine.refresh
     seen: list[list[str]] = []
 
-    def slow(db: RuntimeDB, *args: Any, progress: Callable[[Any], None], **options: Any) -> Iterator[Refreshed]:
-        def first_is_told() -> bool:
-            progress(None)
-            return bool(told(instance, settings))
-
-        for outcome in refresh_tables(db, *args, progress=progress, **options):
-            yield outcome
-            if not seen:
+    def slow(engine: Engine, *args: Any, **options: Any) -> Iterator[Event]:
+        for event in refresh(engine, *args, **options):
+            yield event
+            if isinstance(event, Outcome) and not seen:
                 # As while the next table takes an hour.
-                await_that(first_is_told, "the first table to be told")
+                while not told(instance, settings):
+                    yield Progress(1, TABLES, 0)
                 seen.append(told(instance, settings))
 
-    monkeypatch.setattr(RuntimeDB, "refresh_tables", slow)
+    monkeypatch.setattr(Engine, "refresh", slow)
     execute(settings, instance)
     assert len(seen[0]) == 1
     assert len(told(instance, settings)) == TABLES
@@ -116,17 +113,18 @@ def test_a_table_is_told_while_the_next_is_still_being_read(
 def test_what_was_refreshed_is_told_although_the_run_stops(
     settings: Settings, instance: dg.DagsterInstance, execute: Execute, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    refresh_tables = RuntimeDB.refresh_tables
+    refresh = Engine.refresh
     done: list[str] = []
 
-    def stopped(db: RuntimeDB, *args: Any, **options: Any) -> Iterator[Refreshed]:
-        for outcome in refresh_tables(db, *args, **options):
-            done.append(outcome.ref.partition_key)
-            yield outcome
+    def stopped(engine: Engine, *args: Any, **options: Any) -> Iterator[Event]:
+        for event in refresh(engine, *args, **options):
+            yield event
+            if isinstance(event, Outcome):
+                done.append(event.ref.partition_key)
             if len(done) == 3:
                 raise RefreshError("no more")
 
-    monkeypatch.setattr(RuntimeDB, "refresh_tables", stopped)
+    monkeypatch.setattr(Engine, "refresh", stopped)
     execute(settings, instance)
     assert told(instance, settings) == sorted(done)
     assert len(done) == 3

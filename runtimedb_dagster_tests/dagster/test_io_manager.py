@@ -17,8 +17,7 @@ import psutil
 import pyarrow as pa
 import pytest
 
-from runtimedb_dagster import RuntimeDB
-from runtimedb_dagster.dagster.downstream import RuntimeDBIOManager, table_input
+from runtimedb_dagster import RuntimeDB, RuntimeDBIOManager, table_input
 from runtimedb_dagster.dagster.names import partitions_def
 from runtimedb_dagster.domain.errors import RequestError, RuntimeDBError, TableNotCachedError, TableNotFoundError
 from runtimedb_dagster_tests.dagster.conftest import UPSTREAM, Shop, leases

@@ -3,8 +3,7 @@
 import dagster as dg
 import pytest
 
-from runtimedb_dagster import RuntimeDB, Settings
-from runtimedb_dagster.dagster.downstream import RuntimeDBResource, table_deps
+from runtimedb_dagster import RuntimeDB, RuntimeDBResource, Settings, table_deps
 from runtimedb_dagster.definitions import build_definitions
 from runtimedb_dagster.domain.errors import ConfigurationError, TableNotCachedError
 from runtimedb_dagster_tests.dagster.conftest import Shop
@@ -24,12 +23,12 @@ def test_what_is_not_given_comes_from_the_environment(
 
 def test_it_is_the_database_that_the_definitions_use(db: RuntimeDB) -> None:
     build_definitions()
-    assert RuntimeDBResource().database() is db
+    assert RuntimeDBResource().runtimedb() is db
 
 
 def test_a_wrong_value_is_named() -> None:
     with pytest.raises(ConfigurationError, match="nowhere"):
-        RuntimeDBResource(storage_url="nowhere://x").database()
+        RuntimeDBResource(storage_url="nowhere://x").runtimedb()
 
 
 def test_a_password_is_not_shown() -> None:

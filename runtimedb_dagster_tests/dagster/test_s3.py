@@ -10,24 +10,23 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from runtimedb_dagster import Settings
-from runtimedb_dagster.dagster.downstream import table_input
+from runtimedb_dagster import Settings, table_input
 from runtimedb_dagster_tests.dagster.conftest import UPSTREAM, Shop, leases
 from runtimedb_dagster_tests.dagster.test_io_manager import by_hand, consumer, rows
-from runtimedb_dagster_tests.support.parts import current
+from runtimedb_dagster_tests.support.parts import current, path_of
 from runtimedb_dagster_tests.support.s3 import BUCKET, Bucket
 
 
 @pytest.fixture(autouse=True)
 def settings(settings: Settings, bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """The versions are in the store."""
-    assert settings.storage_url is None
+    assert settings.storage_url.startswith("file:")
     monkeypatch.setenv("RUNTIMEDB_STORAGE_URL", bucket.url())
     return Settings()
 
 
 def test_a_materialization_says_where_its_version_is(shop: Shop, bucket: Bucket) -> None:
-    path = current(shop.db, "orders").path
+    path = path_of(current(shop.db, "orders"))
     assert {path} < bucket.keys()
     uris = {
         str(record.asset_materialization.metadata["dagster/uri"].value)

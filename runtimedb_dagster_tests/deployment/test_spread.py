@@ -12,10 +12,12 @@ import duckdb
 import pytest
 
 from runtimedb_dagster import RuntimeDB, Settings
-from runtimedb_dagster.dagster.jobs.chunks import deal
+from runtimedb_dagster.dagster.jobs.chunks import divide
 from runtimedb_dagster.definitions import build_definitions
-from runtimedb_dagster.domain.errors import ConfigurationError, StorageUnavailableError, SupersededError
+from runtimedb_dagster.domain.errors import ConfigurationError, StorageUnavailableError
+from runtimedb_dagster.domain.outcomes import Published, Unchanged
 from runtimedb_dagster.storage.filesystem import FileStorage
+from runtimedb_dagster_tests.support.parts import refreshed
 
 SPREAD = "dagster:in_process_executor"  # chunks one after the other, but chunks
 
@@ -81,19 +83,19 @@ def materialized(result: dg.JobExecutionResult) -> list[str]:
 
 def test_large_tables_come_first_and_are_dealt_out(source: Path) -> None:
     tables = RuntimeDB().tables("shop")
-    dealt = deal(Settings(), tables)
+    dealt = divide(Settings(), tables)
     assert dealt[0][0] == "main.large"
     assert sorted(map(len, dealt)) == [1, 2, 2, 2]
     assert sorted(key for keys in dealt for key in keys) == sorted(table.ref.partition_key for table in tables)
 
 
 def test_in_process_all_tables_are_one_chunk(source: Path) -> None:
-    assert [len(keys) for keys in deal(Settings(executor="in_process"), RuntimeDB().tables("shop"))] == [7]
-    assert deal(Settings(), []) == []
+    assert [len(keys) for keys in divide(Settings(executor="in_process"), RuntimeDB().tables("shop"))] == [7]
+    assert divide(Settings(), []) == []
 
 
 def test_there_are_at_most_a_hundred_chunks(source: Path) -> None:
-    assert len(deal(Settings(chunk_tables=1), RuntimeDB().tables("shop") * 30)) == 100
+    assert len(divide(Settings(chunk_tables=1), RuntimeDB().tables("shop") * 30)) == 100
 
 
 def test_chunks_are_reported_once_with_what_failed_in_them(source: Path, instance: dg.DagsterInstance) -> None:
@@ -197,16 +199,16 @@ def test_monitoring_ends_the_job_at_its_deadline(source: Path) -> None:
 def test_what_was_read_after_a_mark_is_not_read_again(source: Path) -> None:
     mend(source)
     db = RuntimeDB()
-    mark = db.mark()
-    list(db.refresh_tables("shop", db.tables("shop")[:3]))
+    mark = db.engine.next_sequence()
+    refreshed(db, db.tables("shop")[:3])
     first = db.tables("shop")[:3]
-    outcomes = list(db.refresh_tables("shop", db.tables("shop"), since=mark))
+    outcomes = refreshed(db, db.tables("shop"), since=mark)
     assert len(outcomes) == 7
-    # The generation is what even a reading that finds nothing new would have changed.
+    # The number is what even a reading that finds nothing new would have changed.
     assert db.tables("shop")[:3] == first
-    everything = list(db.refresh_tables("shop", db.tables("shop"), since=db.mark()))
-    assert not any(outcome.changed for outcome in everything), "read again: the source's content is the same"
-    assert all(table.version and table.version.generation > mark for table in db.tables("shop"))
+    everything = refreshed(db, db.tables("shop"), since=db.engine.next_sequence())
+    assert {type(outcome) for outcome in everything} == {Unchanged}, "read again: the source's content is the same"
+    assert all((table.checked_sequence or 0) > mark for table in db.tables("shop"))
 
 
 def test_who_was_overtaken_yields_the_version_of_who_was_later(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -215,18 +217,17 @@ def test_who_was_overtaken_yields_the_version_of_who_was_later(source: Path, mon
 
     def overtaken(storage: FileStorage, path: str) -> None:
         monkeypatch.setattr(FileStorage, "finalize", finalize)
-        later.extend(RuntimeDB().refresh_tables("shop", [table]))
+        later.extend(refreshed(RuntimeDB(), [table]))
         finalize(storage, path)
 
     table = next(table for table in db.tables("shop") if table.table_name == "t1")
-    for since, failed in [(None, True), (db.mark(), False)]:
+    for since in (None, db.engine.next_sequence()):
         db.purge("shop", "main", "t1")
         monkeypatch.setattr(FileStorage, "finalize", overtaken)
-        (outcome,) = db.refresh_tables("shop", [table], since=since)
-        assert isinstance(outcome.error, SupersededError) == failed
-    assert outcome.version is not None
-    assert outcome.version.id == later[-1].version.id
-    assert len({refreshed.version.id for refreshed in later}) == 2, "the second is another version than the first"
+        (outcome,) = refreshed(db, [table], since=since)
+        assert isinstance(outcome, Published)
+        assert outcome.version.id == later[-1].version.id
+    assert len({each.version.id for each in later}) == 2, "the second is another version than the first"
 
 
 @pytest.mark.parametrize(

@@ -1,19 +1,18 @@
-"""Discovery: its generation is taken before the source is asked."""
+"""Discovery: its number is taken before the source is asked."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import duckdb
 
 from runtimedb_dagster import RuntimeDB
-from runtimedb_dagster.domain.model import DiscoveredTable
+from runtimedb_dagster.domain.tables import DiscoveredTable
 from runtimedb_dagster.engine.discovery import Discoverer
 from runtimedb_dagster.sources.attached.duckdb_file import DuckDBFile, NoOptions
-from runtimedb_dagster.sources.attached.shape import Shape
 from runtimedb_dagster.sources.attached.source import AttachedSource
-from runtimedb_dagster.sources.registry import SourceUrl
+from runtimedb_dagster.sources.url import SourceUrl
 from runtimedb_dagster_tests.support.parts import Inside, SourceFile
 from runtimedb_dagster_tests.support.places import every_catalog
 
@@ -24,7 +23,7 @@ class Slow(AttachedSource):
     overtaking: RuntimeDB
     path: Path
 
-    def discover(self) -> list[DiscoveredTable]:
+    def discover(self) -> Sequence[DiscoveredTable]:
         listed = super().discover()
         self.close()
         duckdb.connect(str(self.path)).execute("CREATE TABLE newer AS SELECT 1 AS x").close()
@@ -39,7 +38,7 @@ def test_a_discovery_that_is_overtaken_removes_nothing(
     source = make_source("shop", "CREATE TABLE a AS SELECT 1 AS x", "CREATE TABLE b AS SELECT 1 AS x")
     shop = db.connect("shop", source.url)
     dialect = DuckDBFile(SourceUrl.parse(shop.url), NoOptions(), None)
-    slow = Slow(shop, dialect, Shape(), {}, str)
+    slow = Slow(shop, dialect, {}, str)
     slow.overtaking, slow.path = db, source.path
     changes = Discoverer(inside.catalog, db.settings).compare(shop, slow)
     assert changes.removed == ()

@@ -29,6 +29,7 @@ from runtimedb_dagster_tests.support.parts import (
     await_that,
     current,
     long_after,
+    path_of,
     rediscover,
     refresh_all,
     refresh_one,
@@ -170,7 +171,7 @@ def test_a_slow_cursor_reads_its_version_to_the_end_while_others_replace_and_swe
     source = make_source("shop", "CREATE TABLE orders AS SELECT range AS id FROM range(1_000_000)")
     db.connect("shop", source.url)
     refresh_one(db, "orders")
-    old = current(db, "orders").path
+    old = path_of(current(db, "orders"))
     with db.query() as reader:
         batches = iter(reader.sql(query).to_arrow_reader(10_000))
         read = next(batches).num_rows
@@ -178,18 +179,18 @@ def test_a_slow_cursor_reads_its_version_to_the_end_while_others_replace_and_swe
             source.run(f"INSERT INTO orders VALUES ({round_})")
             refresh_one(db, "orders")
             db.sweep()
-            assert old in db._storage.list()
+            assert old in db.engine.storage.list()
             read += next(batches).num_rows
         read += sum(batch.num_rows for batch in batches)
         assert reader.sql("SELECT count(*) FROM shop.main.orders").fetchall() == [(1_000_000,)]
     assert read == (2_000_000 if "UNION" in query else 1_000_000)
     db.sweep(long_after(db.settings))
-    assert list(db._storage.list()) == [current(db, "orders").path]
+    assert list(db.engine.storage.list()) == [path_of(current(db, "orders"))]
 
 
 def test_a_sweep_whose_clock_is_an_hour_behind_deletes_later(db: RuntimeDB, shop: SourceFile, inside: Inside) -> None:
     refresh_one(db, "orders")
-    old = current(db, "orders").path
+    old = path_of(current(db, "orders"))
     shop.run("INSERT INTO orders VALUES (1000, 1)")
     refresh_one(db, "orders")
     assert db.sweep(utc_now() - timedelta(hours=1)) == SweepResult()

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from runtimedb_dagster import RuntimeDB, Settings
-from runtimedb_dagster.catalog.identity import IdentityCatalog
+from runtimedb_dagster.catalog.lake import LakeCatalog
 from runtimedb_dagster.common import failpoints
 from runtimedb_dagster.common.heartbeat import utc_now
 from runtimedb_dagster.domain.errors import (
@@ -23,7 +23,7 @@ from runtimedb_dagster.domain.errors import (
     StorageUnavailableError,
 )
 from runtimedb_dagster.engine.ownership import Owner
-from runtimedb_dagster_tests.support.parts import Inside, SourceFile, current, refresh_all, rows
+from runtimedb_dagster_tests.support.parts import Inside, SourceFile, current, path_of, refresh_all, rows, the_table
 from runtimedb_dagster_tests.support.places import everywhere
 
 COUNT = "SELECT count(*) FROM shop.main.orders"
@@ -66,7 +66,7 @@ def test_the_first_use_marks_the_storage_and_later_ones_know_it(db: RuntimeDB, s
     refresh_all(db)
     marker = storage.read_marker()
     assert marker is not None
-    assert json.loads(marker)["catalog"] == db._catalog.identity.get().catalog_id
+    assert json.loads(marker)["catalog"] == db.engine.catalog.lake.get().catalog_id
     assert db.verify() == []
     assert db.sweep().files_failed == 0
     assert storage.read_marker() == marker
@@ -137,7 +137,7 @@ def test_a_takeover_that_ends_before_the_catalog_knows_of_it_holds(
     def end(*_: object) -> None:
         raise OSError("it ended")
 
-    monkeypatch.setattr(IdentityCatalog, "mark", end)
+    monkeypatch.setattr(LakeCatalog, "mark", end)
     with pytest.raises(OSError, match="it ended"):
         original.adopt_storage()
     monkeypatch.undo()
@@ -157,7 +157,7 @@ def test_a_catalog_is_not_moved_away_from_its_storage(
 ) -> None:
     new = make_db(home=tmp_path / "new")
     with pytest.raises(ForeignStorageError, match=r"is not that of the catalog to be moved.*nothing was moved"):
-        new.copy_catalog(original.settings.effective_catalog_url)
+        new.copy_catalog(original.settings.catalog_url)
     assert original.verify() == []
 
 
@@ -167,10 +167,10 @@ def test_a_backup_that_is_older_than_its_storage_is_told_what_is_left_over_and_w
     """What docs/backup.md says: restore the catalog in its place, verify, refresh what is lost, delete what is left."""
     home = original.settings.home
     backup = copied(home, tmp_path / "backup")
-    before = current(original, "orders").path
+    before = path_of(current(original, "orders"))
     make_source("shop", "CREATE OR REPLACE TABLE orders AS SELECT range AS id FROM range(50)")
     refresh_all(original)
-    after = current(original, "orders").path
+    after = path_of(current(original, "orders"))
     original.sweep(utc_now() + timedelta(minutes=1))
     original.close()
     for file in home.glob("catalog.db*"):
@@ -213,15 +213,15 @@ def test_another_catalogs_storage_is_refused(
 
 def test_a_storage_of_a_release_without_markers_is_marked_if_it_is_the_one(original: RuntimeDB, tmp_path: Path) -> None:
     with original._catalog._database.write() as tx:
-        tx.exec_driver_sql("UPDATE identity SET storage_marked = 0")
+        tx.exec_driver_sql("UPDATE lake SET storage_marked = 0")
     marker = tmp_path / "store" / ".runtimedb-catalog"
     marker.unlink()
     assert original.verify() == []
     assert marker.exists()
     marker.unlink()
     with original._catalog._database.write() as tx:
-        tx.exec_driver_sql("UPDATE identity SET storage_marked = 0")
-    (tmp_path / "store" / current(original, "orders").path).unlink()
+        tx.exec_driver_sql("UPDATE lake SET storage_marked = 0")
+    (tmp_path / "store" / path_of(current(original, "orders"))).unlink()
     everything_refused(original, StorageUnavailableError, "Is it mounted")
 
 
@@ -232,7 +232,7 @@ def test_a_storage_of_a_release_without_markers_is_marked_if_it_is_the_one(origi
 def moved(original: RuntimeDB, make_db: Callable[..., RuntimeDB], apart: str, tmp_path: Path) -> RuntimeDB:
     """A new catalog, into which the original was moved."""
     new = make_db(catalog_url=f"sqlite:///{tmp_path}/new.db", storage_url=apart, grace_period=0)
-    new.copy_catalog(original.settings.effective_catalog_url)
+    new.copy_catalog(original.settings.catalog_url)
     return new
 
 
@@ -266,7 +266,7 @@ def test_a_refresh_that_began_before_the_move_publishes_nothing_after_it(
 
         def move_in_between(path: str) -> None:
             real(path)
-            new.copy_catalog(original.settings.effective_catalog_url)
+            new.copy_catalog(original.settings.catalog_url)
 
         patch.setattr(inside.storage, "finalize", move_in_between)
         with pytest.raises(CatalogMovedError):
@@ -274,7 +274,7 @@ def test_a_refresh_that_began_before_the_move_publishes_nothing_after_it(
     assert catalog is inside.catalog
     assert new.verify() == []
     new.sweep(utc_now() + timedelta(days=1))
-    assert inside.place.keys() == {current(new, "orders").path}
+    assert inside.place.keys() == {path_of(current(new, "orders"))}
 
 
 @pytest.mark.parametrize("point", ["before_commit=raise:1", "before_commit=raise:2", "adopt", "mark"])
@@ -288,14 +288,14 @@ def test_a_move_that_ends_in_the_middle_can_be_called_again(
     point: str,
 ) -> None:
     """Before the old catalog is given up; before the new one has the rows; before the storage knows its name."""
-    old, generation = original.settings.effective_catalog_url, current(original, "orders").generation
+    old, generation = original.settings.catalog_url, the_table(original, "orders").checked_sequence
     new = make_db(catalog_url=f"sqlite:///{tmp_path}/new.db", storage_url=apart, grace_period=0)
 
     def end(*_: object) -> None:
         raise OSError("it ended")
 
     if point in ("adopt", "mark"):
-        monkeypatch.setattr(*{"adopt": (Owner, "adopt"), "mark": (IdentityCatalog, "mark")}[point], end)
+        monkeypatch.setattr(*{"adopt": (Owner, "adopt"), "mark": (LakeCatalog, "mark")}[point], end)
     else:
         monkeypatch.setenv(failpoints.VARIABLE, point)
         failpoints.arm()
@@ -312,7 +312,8 @@ def test_a_move_that_ends_in_the_middle_can_be_called_again(
     copied = new.copy_catalog(old)
     assert (copied["connections"], copied["versions"]) == (1, 1)
     assert new.verify() == []
-    assert new.mark() > generation
+    assert generation is not None
+    assert new.engine.next_sequence() > generation
     make_source("shop", "CREATE OR REPLACE TABLE orders AS SELECT range AS id FROM range(7)")
     refresh_all(new)
     assert rows(new, COUNT) == [(7,)]
@@ -332,7 +333,7 @@ def test_readers_that_are_open_across_a_move_keep_their_files(
     with original.query() as query:
         assert query.sql(COUNT).fetchall() == [(100,)]
         new = make_db(catalog_url=f"sqlite:///{tmp_path}/new.db", storage_url=apart, grace_period=0)
-        new.copy_catalog(original.settings.effective_catalog_url)
+        new.copy_catalog(original.settings.catalog_url)
         make_source("shop", "CREATE OR REPLACE TABLE orders AS SELECT range AS id FROM range(7)")
         refresh_all(new)
         assert new.sweep().files_deleted == 0
@@ -350,7 +351,7 @@ def test_a_catalog_that_holds_something_takes_in_no_other(
     other = make_db(home=tmp_path / "other", storage_url=apart)
     other.connect("shop", make_source("else", "CREATE TABLE t AS SELECT 1 AS i").url)
     with pytest.raises(ConfigurationError, match="holds connections already; nothing was copied"):
-        other.copy_catalog(original.settings.effective_catalog_url)
+        other.copy_catalog(original.settings.catalog_url)
     assert original.verify() == []
 
 

@@ -14,6 +14,7 @@ import pytest
 from runtimedb_dagster import RefreshRequest, RuntimeDB
 from runtimedb_dagster.common import failpoints
 from runtimedb_dagster.common.heartbeat import utc_now
+from runtimedb_dagster.domain.columns import SourceColumn, VersionColumn, schema_changes
 from runtimedb_dagster.domain.errors import (
     ConnectionNotFoundError,
     RefreshError,
@@ -22,10 +23,9 @@ from runtimedb_dagster.domain.errors import (
     SupersededError,
     TableNotFoundError,
 )
-from runtimedb_dagster.domain.model import Column
+from runtimedb_dagster.domain.outcomes import Progress, Published
 from runtimedb_dagster.domain.requests import ConnectionRefreshResult, DiscoveryResult
 from runtimedb_dagster.engine import parquet
-from runtimedb_dagster.engine.refresh import RefreshProgress, schema_changes
 from runtimedb_dagster_tests.support.parts import (
     ENDLESS,
     Inside,
@@ -35,10 +35,12 @@ from runtimedb_dagster_tests.support.parts import (
     environment,
     long_after,
     output_of,
+    path_of,
     python,
     rediscover,
     refresh_all,
     refresh_one,
+    refreshed,
     rows,
     the_table,
 )
@@ -137,7 +139,7 @@ def test_some_tables_by_their_partition_keys(db: RuntimeDB, shop: SourceFile) ->
 
 def test_a_reading_that_takes_too_long_is_ended(db: RuntimeDB, make_source: Callable[..., SourceFile]) -> None:
     source = make_source("slow", f"CREATE VIEW slow AS {ENDLESS}", "CREATE TABLE quick AS SELECT 1 AS i")
-    db.connect("shop", source.url, read_timeout=0.5)
+    db.connect("shop", source.url, options={"read_timeout": 0.5})
     result = refresh_all(db)
     assert (result.tables_refreshed, result.tables_failed) == (1, 1)
     assert "it took longer than 0.5 s; raise the option read_timeout" in result.errors[0]["error"]
@@ -179,14 +181,14 @@ def test_a_meaningless_request_does_nothing(db: RuntimeDB, inside: Inside) -> No
 @pytest.mark.usefixtures("shop")
 def test_unchanged_content_keeps_the_version(db: RuntimeDB, inside: Inside) -> None:
     refresh_one(db, "orders")
-    before = current(db, "orders")
+    before, checked = current(db, "orders"), the_table(db, "orders").checked_at
 
     refresh_one(db, "orders")
 
-    after = current(db, "orders")
-    assert (after.id, after.path) == (before.id, before.path)
-    assert after.checked_at > before.checked_at
-    assert inside.files() == {before.path}
+    assert current(db, "orders") == before
+    assert checked is not None
+    assert (the_table(db, "orders").checked_at or checked) > checked
+    assert inside.files() == {path_of(before)}
     assert inside.pending() == set()
 
 
@@ -222,10 +224,10 @@ def test_changed_content_is_swapped_in_and_the_old_file_swept(
 
     new = current(db, "orders")
     assert rows(db, "FROM shop.main.orders ORDER BY 1") == shop.run("FROM orders ORDER BY 1")
-    assert inside.files() == {old.path, new.path}
-    assert inside.pending() == {old.path}
+    assert inside.files() == {path_of(old), path_of(new)}
+    assert inside.pending() == {path_of(old)}
     assert db.sweep().files_deleted == 1
-    assert inside.files() == inside.live() == {new.path}
+    assert inside.files() == inside.live() == {path_of(new)}
 
 
 @everywhere
@@ -259,19 +261,27 @@ def test_columns_that_changed_are_named(db: RuntimeDB, shop: SourceFile) -> None
     refresh_all(db)
     shop.run("ALTER TABLE orders ADD COLUMN day DATE", "ALTER TABLE orders ALTER id TYPE INTEGER")
 
-    (refreshed,) = db.refresh_tables("shop", [the_table(db, "orders")])
+    (outcome,) = refreshed(db, [the_table(db, "orders")])
 
-    assert refreshed.schema_changes == ("id: BIGINT is now INTEGER", "day: new (DATE)")
-    assert refreshed.changed
+    assert isinstance(outcome, Published)
+    assert outcome.schema_changes == ("id: BIGINT is now INTEGER", "day: new (DATE)")
 
 
 def test_schema_changes_in_words() -> None:
-    before = [Column("a", "INTEGER"), Column("b", "VARCHAR", source_type="INTERVAL"), Column("c", "DATE")]
-    after = [Column("c", "DATE", nullable=False), Column("b", "VARCHAR"), Column("d", "DATE")]
+    before = [
+        VersionColumn("a", "INTEGER"),
+        VersionColumn("b", "VARCHAR", source_type="INTERVAL"),
+        VersionColumn("c", "DATE"),
+    ]
+    after: list[VersionColumn | SourceColumn] = [
+        VersionColumn("c", "DATE", nullable=False),
+        VersionColumn("b", "VARCHAR", mask="sha256"),
+        SourceColumn("d", "DATE"),
+    ]
     assert schema_changes(before, after) == (
         "a: gone",
         "c: DATE is now DATE NOT NULL",
-        "b: INTERVAL is now VARCHAR",
+        "b: INTERVAL is now VARCHAR masked by sha256",
         "d: new (DATE)",
     )
     assert schema_changes(before, before) == ()
@@ -280,8 +290,7 @@ def test_schema_changes_in_words() -> None:
 
 @pytest.mark.usefixtures("shop")
 def test_progress_ends_with_every_table_done(db: RuntimeDB) -> None:
-    seen: list[RefreshProgress] = []
-    db.refresh(RefreshRequest("shop", data=True), progress=seen.append)
+    seen = [event for event in db.events(RefreshRequest("shop", data=True)) if isinstance(event, Progress)]
     assert (seen[-1].tables_done, seen[-1].tables, seen[-1].rows, seen[-1].reading) == (2, 2, 110, ())
 
 
@@ -364,7 +373,7 @@ def test_a_file_that_grows_too_large_leaves_the_old_version_and_nothing_else(
 
     assert current(db, "orders") == kept
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] == resource.RLIM_INFINITY
-    assert inside.files() == inside.live() == {kept.path}
+    assert inside.files() == inside.live() == {path_of(kept)}
     assert inside.pending() == set()
 
 
@@ -509,7 +518,7 @@ def test_a_killed_refresh_leaves_nothing_after_a_sweep_past_the_write_lease(
     assert db.sweep().files_deleted == 0
     assert len(inside.files()) == 2
     assert db.sweep(long_after(db.settings)).files_deleted == 1
-    assert inside.files() == inside.live() == {current(db, "orders").path}
+    assert inside.files() == inside.live() == {path_of(current(db, "orders"))}
     assert being_written(db.settings.home) == []
     assert rows(db, "SELECT count(*) FROM shop.main.orders") == [(100,)]
 
@@ -519,12 +528,12 @@ def test_ending_the_iteration_early_interrupts_the_readings(db: RuntimeDB, shop:
     shop.run(f"CREATE VIEW endless AS {ENDLESS}")
     rediscover(db)
     stopped = """if True:
-        from runtimedb_dagster import RuntimeDB
+        from runtimedb_dagster import Outcome, RuntimeDB
         from runtimedb_dagster_tests.engine.test_refresh import being_written
         with RuntimeDB() as db:
             tables = [table for table in db.tables("shop") if table.table_name in ("endless", "orders")]
-            outcomes = db.refresh_tables("shop", tables)
-            print(next(outcomes).ref)
+            outcomes = db.engine.refresh(db.connection("shop"), tables)
+            print(next(event for event in outcomes if isinstance(event, Outcome)).ref)
             while not being_written(db.settings.home):
                 pass
             outcomes.close()
@@ -532,7 +541,7 @@ def test_ending_the_iteration_early_interrupts_the_readings(db: RuntimeDB, shop:
 
     assert output_of(stopped, timeout=40, env=environment(db, parallel_refresh=2)) == "shop.main.orders\n"
 
-    assert inside.files() == inside.live() == {current(db, "orders").path}
+    assert inside.files() == inside.live() == {path_of(current(db, "orders"))}
     assert inside.pending() == set()
 
 
@@ -543,17 +552,17 @@ def test_ending_the_iteration_as_the_next_reading_begins_interrupts_it_too(
     rediscover(db)
     stopped = """if True:
         import sys
-        from runtimedb_dagster import RuntimeDB, Settings
+        from runtimedb_dagster import Outcome, RuntimeDB, Settings
         with RuntimeDB(Settings(home=sys.argv[1], threads=1, parallel_refresh=1)) as db:
             tables = {table.table_name: table for table in db.tables("shop")}
-            outcomes = db.refresh_tables("shop", [tables["orders"], tables["endless"]])
-            print(next(outcomes).ref)
+            outcomes = db.engine.refresh(db.connection("shop"), [tables["orders"], tables["endless"]])
+            print(next(event for event in outcomes if isinstance(event, Outcome)).ref)
             outcomes.close()
     """
 
     assert output_of(stopped, db.settings.home, timeout=20) == "shop.main.orders\n"
 
-    assert inside.files() == inside.live() == {current(db, "orders").path}
+    assert inside.files() == inside.live() == {path_of(current(db, "orders"))}
 
 
 @every_storage
@@ -563,11 +572,11 @@ def test_a_version_that_is_lost_or_torn_is_not_kept(
 ) -> None:
     refresh_all(db)
     before = current(db, "orders")
-    content = inside.place.get(before.path)
+    content = inside.place.get(path_of(before))
     if damage == "lost":
-        inside.place.remove(before.path)
+        inside.place.remove(path_of(before))
     else:
-        inside.place.put(before.path, content[:100])
+        inside.place.put(path_of(before), content[:100])
     assert len(db.verify()) == 1
     refresh_all(db)
     assert db.verify() == []
@@ -584,9 +593,9 @@ def test_a_full_refresh_keeps_no_version_whose_content_is_another(
     shop.run("CREATE OR REPLACE TABLE orders AS SELECT md5(range::VARCHAR) AS id FROM range(1000)")
     refresh_all(db)
     before = current(db, "orders")
-    content = bytearray(inside.place.get(before.path))
+    content = bytearray(inside.place.get(path_of(before)))
     content[len(content) // 2] ^= 1
-    inside.place.put(before.path, bytes(content))
+    inside.place.put(path_of(before), bytes(content))
     assert db.verify() == []
     assert [finding.subject for finding in db.verify(deep=True)] == ["shop.main.orders"]
     refresh_all(db)
@@ -606,7 +615,7 @@ def test_a_table_of_thousands_of_columns_is_read(db: RuntimeDB, make_source: Cal
     )
     db.connect("wide", source.url)
     assert refresh_one(db, "t", "wide").rows_synced == 1
-    kept = current(db, "t", "wide").path
+    kept = path_of(current(db, "t", "wide"))
     assert refresh_one(db, "t", "wide").rows_synced == 1
-    assert current(db, "t", "wide").path == kept, "its fingerprint is comparable"
+    assert path_of(current(db, "t", "wide")) == kept, "its fingerprint is comparable"
     assert rows(db, "FROM wide.main.t") == [tuple(numbers)]

@@ -13,7 +13,7 @@ from runtimedb_dagster import RuntimeDB
 from runtimedb_dagster.common.heartbeat import utc_now
 from runtimedb_dagster.domain.requests import SweepResult
 from runtimedb_dagster.storage.paths import MARKER
-from runtimedb_dagster_tests.support.parts import Inside, SourceFile, current, refresh_all, refresh_one, rows
+from runtimedb_dagster_tests.support.parts import Inside, SourceFile, current, path_of, refresh_all, refresh_one, rows
 from runtimedb_dagster_tests.support.places import everywhere
 
 
@@ -79,7 +79,7 @@ def test_a_symlink_is_refused_and_its_target_is_untouched(
 @pytest.mark.usefixtures("shop")
 def test_the_file_of_a_current_version_is_refused(db: RuntimeDB, inside: Inside) -> None:
     refresh_one(db, "orders")
-    path = current(db, "orders").path
+    path = path_of(current(db, "orders"))
     inside.schedule(path, utc_now())
 
     result = db.sweep()
@@ -148,9 +148,9 @@ def test_what_is_not_due_stays(db: RuntimeDB, inside: Inside) -> None:
     inside.storage.prepare("c/s/t/t_v1.parquet")
     due = utc_now() + timedelta(hours=1)
     inside.schedule("c/s/t/t_v1.parquet", due)
-    assert db.deletions_due() == 0
+    assert db.engine.deletions_due() == 0
     assert db.sweep() == SweepResult()
-    assert db.deletions_due(due) == 1
+    assert inside.catalog.deletions.count_due(due) == 1
     assert db.sweep(due).files_deleted == 1
 
 
@@ -176,7 +176,7 @@ def test_purge_and_remove_leave_the_files_to_the_sweep(
     db: RuntimeDB, shop: SourceFile, inside: Inside, make_db: Callable[..., RuntimeDB]
 ) -> None:
     refresh_all(db)
-    orders, customers = current(db, "orders").path, current(db, "customers").path
+    orders, customers = path_of(current(db, "orders")), path_of(current(db, "customers"))
 
     assert make_db(grace_period=60).purge("shop", "main", "orders").tables_purged == 1
     assert inside.files() == {orders, customers}

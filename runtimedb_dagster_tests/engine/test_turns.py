@@ -17,7 +17,8 @@ import pytest
 from runtimedb_dagster import RuntimeDB, Settings
 from runtimedb_dagster.catalog import Catalog
 from runtimedb_dagster.common.heartbeat import utc_now
-from runtimedb_dagster.domain.model import Connection
+from runtimedb_dagster.domain.outcomes import Progress, Published, Unchanged, Waiting
+from runtimedb_dagster.domain.tables import Connection
 from runtimedb_dagster.engine.turns import LIFETIME, turn
 
 HOLDER = """
@@ -47,7 +48,7 @@ def settings(tmp_path: Path) -> Settings:
 @pytest.fixture
 def catalog(settings: Settings) -> Iterator[Catalog]:
     """Its catalog."""
-    catalog = Catalog(settings.effective_catalog_url)
+    catalog = Catalog(settings.catalog_url)
     yield catalog
     catalog.close()
 
@@ -62,7 +63,7 @@ def shop(catalog: Catalog) -> Connection:
 def holder(settings: Settings, shop: Connection) -> Iterator[subprocess.Popen[str]]:
     """Another process, which holds the only slot."""
     process = subprocess.Popen(
-        [sys.executable, "-c", HOLDER, settings.effective_catalog_url],
+        [sys.executable, "-c", HOLDER, settings.catalog_url],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -90,8 +91,8 @@ def test_the_limit_holds_over_processes_until_one_leaves(
 ) -> None:
     waiting, got_it, notes = threading.Event(), threading.Event(), list[str]()
 
-    def note(text: str) -> None:
-        notes.append(text)
+    def note(waits: Waiting) -> None:
+        notes.append(str(waits))
         waiting.set()
 
     def ask() -> None:
@@ -121,10 +122,15 @@ def test_the_slot_of_a_killed_process_expires(
 
 def test_a_waiting_refresh_says_so_and_can_be_given_up(settings: Settings, holder: subprocess.Popen[str]) -> None:
     with RuntimeDB(settings) as db:
-        db.configure("shop", {"parallel_refresh": 1})
+        db.configure("shop", options={"parallel_refresh": 1})
         tables, waits = db.tables("shop"), threading.Event()
-        outcomes = db.refresh_tables("shop", tables, note=lambda _: waits.set())
-        thread = threading.Thread(target=lambda: list(outcomes))
+
+        def refresh() -> None:
+            for event in db.engine.refresh(db.connection("shop"), tables):
+                if isinstance(event, Waiting):
+                    waits.set()
+
+        thread = threading.Thread(target=refresh)
         thread.start()
         assert waits.wait(30)
         assert not any(table.cached for table in db.tables("shop"))
@@ -136,15 +142,19 @@ def test_a_waiting_refresh_says_so_and_can_be_given_up(settings: Settings, holde
 
 def test_two_requests_share_the_limit(settings: Settings, catalog: Catalog, shop: Connection) -> None:
     with RuntimeDB(settings) as db:
-        db.configure("shop", {"parallel_refresh": 2})
+        db.configure("shop", options={"parallel_refresh": 2})
         tables, results = db.tables("shop"), list[int]()
         seen = list[int]()
 
         def refresh() -> None:
-            results.append(sum(1 for outcome in db.refresh_tables("shop", tables, progress=count) if not outcome.error))
-
-        def count(_: object) -> None:
-            seen.append(len(db._refresher._readings))
+            good = 0
+            for event in db.engine.refresh(db.connection("shop"), tables):
+                match event:
+                    case Progress():
+                        seen.append(len(db.engine.refresher.readings()))
+                    case Published() | Unchanged():
+                        good += 1
+            results.append(good)
 
         threads = [threading.Thread(target=refresh) for _ in range(3)]
         for thread in threads:

@@ -15,6 +15,7 @@ from runtimedb_dagster_tests.support.parts import (
     Inside,
     SourceFile,
     current,
+    path_of,
     refresh_all,
     refresh_one,
     reserve,
@@ -29,7 +30,7 @@ def orders(db: RuntimeDB, shop: SourceFile) -> str:
     """The path of the version of `orders`."""
     assert shop.path.exists()
     refresh_all(db)
-    return current(db, "orders").path
+    return path_of(current(db, "orders"))
 
 
 @pytest.fixture
@@ -102,7 +103,9 @@ def test_a_file_being_written_or_waiting_for_the_sweep_is_no_orphan(db: RuntimeD
     inside.storage.prepare(reservation.path)
     db.purge("shop", "main", "orders")
     assert (
-        inside.files() == inside.pending() | inside.live() == {orders, reservation.path, current(db, "customers").path}
+        inside.files()
+        == inside.pending() | inside.live()
+        == {orders, reservation.path, path_of(current(db, "customers"))}
     )
     assert db.verify() == []
 
@@ -110,7 +113,7 @@ def test_a_file_being_written_or_waiting_for_the_sweep_is_no_orphan(db: RuntimeD
 @everywhere
 @pytest.mark.usefixtures("orders")
 def test_a_current_version_whose_deletion_is_due_is_found(db: RuntimeDB, inside: Inside) -> None:
-    inside.schedule(current(db, "orders").path, utc_now() - timedelta(seconds=1))
+    inside.schedule(path_of(current(db, "orders")), utc_now() - timedelta(seconds=1))
     assert findings(db) == [("I3", "shop.main.orders")]
 
 
@@ -139,7 +142,7 @@ def test_damage_in_two_tables_is_two_findings(
     db: RuntimeDB, orders: str, inside: Inside, make_db: Callable[..., RuntimeDB]
 ) -> None:
     inside.place.put(orders, b"")
-    inside.place.put(current(db, "customers").path, b"")
+    inside.place.put(path_of(current(db, "customers")), b"")
     assert findings(make_db()) == [("I1", "shop.main.customers"), ("I1", "shop.main.orders")]
 
 
@@ -157,7 +160,7 @@ def rewrite(version: Path, select: str, **options: str) -> None:
 def deep(db: RuntimeDB) -> list[tuple[str, str]]:
     """What a deep look finds where another file has the size of the one that was written."""
     for name in ("orders", "customers"):
-        said_to_have(db, name, len(Inside.of(db).place.get(current(db, name).path)))
+        said_to_have(db, name, len(Inside.of(db).place.get(path_of(current(db, name)))))
     return [(finding.invariant, finding.subject) for finding in db.verify(deep=True)]
 
 

@@ -19,15 +19,17 @@ from runtimedb_dagster import RuntimeDB, Settings
 from runtimedb_dagster.catalog import new_id, schema
 from runtimedb_dagster.catalog.leases import LeaseCatalog
 from runtimedb_dagster.common.heartbeat import utc_now
+from runtimedb_dagster.domain.claims import Lease
+from runtimedb_dagster.domain.columns import SourceColumn
 from runtimedb_dagster.domain.errors import (
     LeaseExpiredError,
     QueryError,
     TableNotCachedError,
     TableNotFoundError,
 )
-from runtimedb_dagster.domain.model import Column, Lease
 from runtimedb_dagster.query.reader import Query
 from runtimedb_dagster_tests.support.parts import (
+    NO_RECIPES,
     Inside,
     SourceFile,
     await_that,
@@ -35,6 +37,7 @@ from runtimedb_dagster_tests.support.parts import (
     discovered,
     environment,
     long_after,
+    path_of,
     python,
     refresh_all,
     refresh_one,
@@ -82,7 +85,7 @@ def test_a_snapshot_stays_the_same_across_swaps(db: RuntimeDB, cached: SourceFil
 def test_a_sweep_keeps_the_files_of_an_open_query_and_takes_them_afterwards(
     db: RuntimeDB, cached: SourceFile, inside: Inside
 ) -> None:
-    old = current(db, "orders").path
+    old = path_of(current(db, "orders"))
     with db.query() as query:
         more_orders(db, cached)
         assert db.sweep().files_deleted == 0
@@ -179,7 +182,7 @@ def twins(db: RuntimeDB, make_source: Callable[..., SourceFile], inside: Inside)
     connection = db.connect("pg", make_source("pg", "CREATE TABLE t (i INTEGER)").url)
     generation = inside.catalog.connections.begin_discovery()
     inside.catalog.tables.record_discovery(
-        connection, generation, discovered("Twin", "twin", "t"), utc_now(), utc_now()
+        connection, generation, discovered("Twin", "twin", "t"), NO_RECIPES, utc_now(), utc_now()
     )
     inside.publish(the_table(db, "Twin", "pg"), "SELECT 'upper' AS which")
     inside.publish(the_table(db, "twin", "pg"), "SELECT 'lower' AS which")
@@ -261,8 +264,8 @@ class Sandboxed:
         return {
             "outside": self.secret.parent,
             "secret": self.secret,
-            "version": location(current(self.db, "orders").path),
-            "other": location(current(self.db, "customers").path),
+            "version": location(path_of(current(self.db, "orders"))),
+            "other": location(path_of(current(self.db, "customers"))),
         }
 
 
@@ -470,8 +473,8 @@ def test_only_named_tables_become_views_however_many_there_are(
     connection = db.connect("wide", make_source("wide", "CREATE TABLE t0 AS SELECT 7 AS i").url)
     names = [f"t{number}" for number in range(10_000)]
     generation = inside.catalog.connections.begin_discovery()
-    found = discovered(*names, columns=(Column("i", "INTEGER"),))
-    inside.catalog.tables.record_discovery(connection, generation, found, utc_now(), utc_now())
+    found = discovered(*names, columns=(SourceColumn("i", "INTEGER"),))
+    inside.catalog.tables.record_discovery(connection, generation, found, NO_RECIPES, utc_now(), utc_now())
     refresh_one(db, "t0", "wide")
     _pretend_to_be_cached(inside)
 
@@ -484,32 +487,33 @@ def test_only_named_tables_become_views_however_many_there_are(
 def _pretend_to_be_cached(inside: Inside) -> None:
     tables = [table for table in inside.catalog.tables.list() if not table.cached]
     ids = {table.id: new_id() for table in tables}
-    now = utc_now()
+    numbers = dict.fromkeys(("rows", "duration_ms"), 0)
     versions = [
+        {"id": id_, "columns": [], "fingerprint": "", "created_at": utc_now(), **numbers} for id_ in ids.values()
+    ]
+    files = [{"version_id": id_, "path": f"nowhere/{id_}.parquet", "rows": 0, "bytes": 0} for id_ in ids.values()]
+    publications = [
         {
-            "id": ids[table.id],
+            "version_id": ids[table.id],
             "connection_id": table.connection_id,
             "schema_name": table.schema_name,
             "table_name": table.table_name,
-            "path": f"nowhere/{ids[table.id]}.parquet",
-            "columns": [],
-            "fingerprint": "",
-            "created_at": now,
-            "checked_at": now,
-            **dict.fromkeys(("generation", "published_at_sequence", "rows", "bytes", "duration_ms"), 0),
+            "from_sequence": 0,
         }
         for table in tables
     ]
     with inside.catalog._database.write() as tx:
         tx.execute(insert(schema.versions), versions)
+        tx.execute(insert(schema.version_files), files)
+        tx.execute(insert(schema.publications), publications)
         tx.execute(
             update(schema.tables)
-            .values(version_id=schema.versions.c.id)
+            .values(version_id=schema.publications.c.version_id)
             .where(
                 schema.tables.c.version_id.is_(None),
-                schema.versions.c.connection_id == schema.tables.c.connection_id,
-                schema.versions.c.schema_name == schema.tables.c.schema_name,
-                schema.versions.c.table_name == schema.tables.c.table_name,
+                schema.publications.c.connection_id == schema.tables.c.connection_id,
+                schema.publications.c.schema_name == schema.tables.c.schema_name,
+                schema.publications.c.table_name == schema.tables.c.table_name,
             )
         )
 
@@ -612,7 +616,7 @@ def test_a_reader_that_was_suspended_for_longer_than_its_lease_is_told(
         more_orders(db, cached)
         cached.run("DELETE FROM customers")
         refresh_one(db, "customers")
-        await_that(lambda: db.deletions_due() == 2, "the lease of the suspended reader to end")
+        await_that(lambda: db.engine.deletions_due() == 2, "the lease of the suspended reader to end")
         assert db.sweep().files_deleted == 2
         process.send_signal(signal.SIGCONT)
         out, err = process.communicate(timeout=30)

@@ -85,7 +85,7 @@ def test_values_stay_after_the_block_and_a_result_says_that_it_has_ended(db: Run
 def test_a_result_is_not_read_after_its_lease(db: RuntimeDB, cached: SourceFile) -> None:
     with db.query() as query:
         result = query.sql("SELECT * FROM shop.main.orders")
-        db._catalog.leases.close(query._lease)
+        db.engine.catalog.leases.close(query._lease)
         with pytest.raises(LeaseExpiredError, match="suspended for longer than its lease"):
             result.fetchall()
 

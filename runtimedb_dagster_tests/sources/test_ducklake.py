@@ -19,6 +19,7 @@ from runtimedb_dagster import RefreshRequest, RuntimeDB, Table, Version
 from runtimedb_dagster.common import extensions
 from runtimedb_dagster.common.extensions import load
 from runtimedb_dagster.common.sql import literal
+from runtimedb_dagster.domain.columns import SourceColumn
 from runtimedb_dagster.domain.errors import (
     ConfigurationError,
     RefreshError,
@@ -26,11 +27,11 @@ from runtimedb_dagster.domain.errors import (
     SourceUnavailableError,
     TypeContractError,
 )
-from runtimedb_dagster.domain.model import Column
 from runtimedb_dagster.domain.requests import ConnectionRefreshResult, TableRefreshResult
 from runtimedb_dagster.sources.attached import ducklake
-from runtimedb_dagster.sources.registry import SourceUrl, open_source
-from runtimedb_dagster_tests.support.parts import python, rediscover, refresh_all
+from runtimedb_dagster.sources.registry import open_source
+from runtimedb_dagster.sources.url import SourceUrl
+from runtimedb_dagster_tests.support.parts import path_of, python, reading_of, rediscover, refresh_all
 from runtimedb_dagster_tests.support.remote import PASSWORD_ENV
 from runtimedb_dagster_tests.support.seaweed import BUCKET, KEY_ID, KEY_SECRET, Seaweed, seaweed
 from runtimedb_dagster_tests.support.servers import PASSWORD, Server, postgres
@@ -117,7 +118,7 @@ def connect(db: RuntimeDB) -> Callable[..., None]:
 
     def connected(lake: Lake | str, **options: Any) -> None:
         url = lake if isinstance(lake, str) else lake.url
-        db.connect("lake", url, password_env=PASSWORD_ENV, **options)
+        db.connect("lake", url, password_env=PASSWORD_ENV, options=options)
 
     return connected
 
@@ -176,8 +177,8 @@ def test_discovery_lists_columns_and_comments(db: RuntimeDB, lake: Lake, connect
     found = the_table(db, "t")
     assert (found.schema_name, found.kind, found.comment, found.estimated_rows) == ("main", "table", "what it is", 300)
     assert found.columns == (
-        Column("id", "BIGINT", nullable=False, comment="the key"),
-        Column("pair", "STRUCT(x INTEGER, y VARCHAR[])"),
+        SourceColumn("id", "BIGINT", nullable=False, comment="the key"),
+        SourceColumn("pair", "STRUCT(x INTEGER, y VARCHAR[])"),
     )
     assert (the_table(db, "v").schema_name, the_table(db, "v").kind) == ("other", "view")
 
@@ -290,7 +291,7 @@ def test_an_empty_table_keeps_its_columns(db: RuntimeDB, lake: Lake, connect: Ca
         ("DECIMAL(38,10)", True),
         ("UUID[]", True),
     ]
-    file = pq.read_schema(db.settings.home / "storage" / version(db, "t").path)
+    file = pq.read_schema(db.settings.home / "storage" / path_of(version(db, "t")))
     assert file.field("d").type == pa.decimal128(38, 10)
 
 
@@ -303,17 +304,19 @@ def test_a_reading_sees_one_snapshot(db: RuntimeDB, pg_lake: Lake, connect: Call
         "INSERT INTO t VALUES (5000)",  # which is in the catalog, not in a file
     )
     connect(pg_lake)
-    with open_source(db.connection("lake"), {}) as source, source.read(the_table(db, "t").ref) as reading:
+    with open_source(db.connection("lake"), {}) as source, reading_of(source, the_table(db, "t").ref) as reading:
         pg_lake.run(
             "INSERT INTO t SELECT i FROM range(500) r(i); INSERT INTO t VALUES (6000)",
             "DELETE FROM t WHERE i % 2 = 0; ALTER TABLE t RENAME i TO j",
         )
         for _ in range(2):
-            assert reading.duck.execute(f"SELECT count(*), sum(i) FROM ({reading.select})").fetchall() == [
+            assert reading.scan.duck.execute(f"SELECT count(*), sum(i) FROM ({reading.select})").fetchall() == [
                 (1001, 504500)
             ]
-        with source.read(the_table(db, "t").ref) as later:
-            assert later.duck.execute(f"SELECT count(*), sum(j) FROM ({later.select})").fetchall() == [(750, 312500)]
+        with reading_of(source, the_table(db, "t").ref) as later:
+            assert later.scan.duck.execute(f"SELECT count(*), sum(j) FROM ({later.select})").fetchall() == [
+                (750, 312500)
+            ]
 
 
 def test_rows_and_columns_that_are_not_wanted_stay_away(
@@ -336,7 +339,7 @@ def test_data_files_that_were_moved_are_found_by_the_option(
     shutil.move(file_lake.data, tmp_path / "elsewhere")
     with pytest.raises(RefreshError, match=r"lake.main.t: reading it failed: .*data"):
         refresh(db, "t")
-    db.configure("lake", {"data_path": str(tmp_path / "elsewhere")})
+    db.configure("lake", options={"data_path": str(tmp_path / "elsewhere")})
     assert refresh(db, "t").rows_synced == 1000
 
 
@@ -355,7 +358,7 @@ def test_data_files_in_an_object_store(
         connect(lake)
     monkeypatch.setenv("AWS_SESSION_TOKEN", "that of another key")
     key = {"s3_key_id": KEY_ID, "s3_endpoint": store.store, "s3_key_env": "STORE_KEY", "s3_region": "us-east-1"}
-    db.configure("lake", key)
+    db.configure("lake", options=key)
     with pytest.raises(SourceError, match="environment variable STORE_KEY is not set"):
         rediscover(db, "lake")
     monkeypatch.setenv("STORE_KEY", KEY_SECRET)
@@ -414,11 +417,11 @@ def test_a_server_that_dies_while_a_table_is_read_fails_the_reading_only(
         lake = Lake("ducklake+postgresql", "meta", f"{tmp_path / 'data'}/", server)
         lake.run("CREATE TABLE t AS SELECT 1 AS i")
         connect(lake)
-        with open_source(db.connection("lake"), {}) as source, source.read(the_table(db, "t").ref) as reading:
+        with open_source(db.connection("lake"), {}) as source, reading_of(source, the_table(db, "t").ref) as reading:
             server.stop(at_once=True)
             with pytest.raises(duckdb.Error) as caught:
-                reading.duck.execute(reading.select).fetchall()
-            blamed = reading.blame(caught.value)
+                reading.scan.duck.execute(reading.select).fetchall()
+            blamed = reading.diagnose(caught.value)
         assert str(blamed).startswith("lake.main.t: reading it failed: ")
         no_canary(blamed)
 

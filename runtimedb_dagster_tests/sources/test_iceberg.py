@@ -44,12 +44,13 @@ from pyiceberg.types import (
 
 from runtimedb_dagster import RefreshRequest, RuntimeDB, Table, Version
 from runtimedb_dagster.common import extensions
+from runtimedb_dagster.domain.columns import SourceColumn
 from runtimedb_dagster.domain.errors import ConfigurationError, RefreshError, SourceError, SourceUnavailableError
-from runtimedb_dagster.domain.model import Column
 from runtimedb_dagster.domain.requests import TableRefreshResult
 from runtimedb_dagster.sources.attached import iceberg
-from runtimedb_dagster.sources.registry import SourceUrl, open_source
-from runtimedb_dagster_tests.support.parts import output_of, rediscover, refresh_all
+from runtimedb_dagster.sources.registry import open_source
+from runtimedb_dagster.sources.url import SourceUrl
+from runtimedb_dagster_tests.support.parts import output_of, path_of, reading_of, rediscover, refresh_all
 from runtimedb_dagster_tests.support.remote import PASSWORD_ENV
 from runtimedb_dagster_tests.support.seaweed import KEY_SECRET, WAREHOUSE, Seaweed, seaweed
 
@@ -80,7 +81,7 @@ def connect(db: RuntimeDB, lake: Seaweed) -> Callable[..., None]:
     """Connect the warehouse as `ice`."""
 
     def connected(url: str | None = None, **options: Any) -> None:
-        db.connect("ice", url or lake.url(), password_env=PASSWORD_ENV, **options)
+        db.connect("ice", url or lake.url(), password_env=PASSWORD_ENV, options=options)
 
     return connected
 
@@ -178,7 +179,10 @@ def test_discovery_finds_what_the_metadata_tells(db: RuntimeDB, lake: Seaweed, c
     lake.run("DELETE FROM lake.shop.keyed WHERE id = 2")
     connect()
     found = the_table(db, "keyed")
-    assert found.columns == (Column("id", "BIGINT", nullable=False, comment="the key"), Column("note", "VARCHAR"))
+    assert found.columns == (
+        SourceColumn("id", "BIGINT", nullable=False, comment="the key"),
+        SourceColumn("note", "VARCHAR"),
+    )
     assert (found.primary_key, found.comment, found.estimated_rows) == (("id",), "what it is", 2)
 
 
@@ -192,7 +196,7 @@ def test_a_namespace_within_another_is_a_schema_with_a_dot(
     table.append(pa.table({"i": [7]}, schema=table.schema().as_arrow()))
     connect()
     found = the_table(db, "deep")
-    assert (found.schema_name, found.columns) == ("shop.inner", (Column("i", "BIGINT", nullable=False),))
+    assert (found.schema_name, found.columns) == ("shop.inner", (SourceColumn("i", "BIGINT", nullable=False),))
     refresh(db, "deep")
     assert query(db, "deep") == [(7,)]
 
@@ -247,7 +251,7 @@ def test_each_type_arrives_as_another_client_reads_it(
     table.append(pa.Table.from_pylist([ROW, {**empty, "id": 2}], schema=table.schema().as_arrow()))
     connect()
     refresh(db, "types")
-    file = pq.read_table(db.settings.home / "storage" / version(db, "types").path)
+    file = pq.read_table(db.settings.home / "storage" / path_of(version(db, "types")))
     assert file.sort_by("id").to_pylist() == table.scan().to_arrow().sort_by("id").to_pylist()
     assert file.schema.field("amount").type == pa.decimal128(38, 10)
     assert file.schema.field("instant").type == pa.timestamp("us", "UTC")
@@ -334,18 +338,20 @@ def test_a_new_column_is_found_by_the_next_refresh(db: RuntimeDB, lake: Seaweed,
 def test_a_reading_sees_one_snapshot(db: RuntimeDB, lake: Seaweed, connect: Callable[..., None]) -> None:
     lake.run("CREATE TABLE lake.shop.t AS SELECT i FROM range(1000) r(i)")
     connect()
-    with open_source(db.connection("ice"), {}) as source, source.read(the_table(db, "t").ref) as reading:
+    with open_source(db.connection("ice"), {}) as source, reading_of(source, the_table(db, "t").ref) as reading:
         lake.run(
             "INSERT INTO lake.shop.t SELECT i FROM range(500) r(i)",
             "DELETE FROM lake.shop.t WHERE i % 2 = 0",
             "ALTER TABLE lake.shop.t RENAME COLUMN i TO j",
         )
         for _ in range(2):
-            assert reading.duck.execute(f"SELECT count(*), sum(i) FROM ({reading.select})").fetchall() == [
+            assert reading.scan.duck.execute(f"SELECT count(*), sum(i) FROM ({reading.select})").fetchall() == [
                 (1000, 499500)
             ]
-        with source.read(the_table(db, "t").ref) as later:
-            assert later.duck.execute(f"SELECT count(*), sum(j) FROM ({later.select})").fetchall() == [(750, 312500)]
+        with reading_of(source, the_table(db, "t").ref) as later:
+            assert later.scan.duck.execute(f"SELECT count(*), sum(j) FROM ({later.select})").fetchall() == [
+                (750, 312500)
+            ]
 
 
 def test_rows_and_columns_that_are_not_wanted_stay_away(
@@ -478,7 +484,7 @@ def test_a_table_costs_discovery_two_requests(
 )
 def test_a_catalog_that_has_too_much_to_do_is_asked_again(error: str, passing: bool) -> None:
     dialect = iceberg.Iceberg(SourceUrl.parse("iceberg+https://host/w"), iceberg.IcebergOptions(), None)
-    assert dialect.is_passing(error) is passing
+    assert dialect.is_transient(error) is passing
 
 
 def test_a_missing_extension_is_named(

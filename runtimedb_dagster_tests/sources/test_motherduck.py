@@ -15,11 +15,11 @@ import pytest
 
 from runtimedb_dagster import RuntimeDB
 from runtimedb_dagster.common import extensions
+from runtimedb_dagster.domain.columns import SourceColumn
 from runtimedb_dagster.domain.errors import ConfigurationError, SourceError, SourceUnavailableError
-from runtimedb_dagster.domain.model import Column
 from runtimedb_dagster.sources.attached import motherduck
 from runtimedb_dagster.sources.attached.duckdb_file import NoOptions
-from runtimedb_dagster.sources.registry import SourceUrl
+from runtimedb_dagster.sources.url import SourceUrl
 from runtimedb_dagster_tests.support.parts import refresh_all
 from runtimedb_dagster_tests.support.remote import PASSWORD_ENV
 from runtimedb_dagster_tests.support.servers import PASSWORD
@@ -85,7 +85,7 @@ def test_a_refused_token_is_told_apart() -> None:
     dialect = motherduck.MotherDuck(SourceUrl.parse("md:shop"), NoOptions(), PASSWORD)
     said = "Invalid Input Error: Request failed: Your request is not authenticated. Please check your MotherDuck token."
     assert dialect.explain(said).startswith("MotherDuck refuses the token; set a valid one")
-    assert not dialect.is_passing(said)
+    assert not dialect.is_transient(said)
 
 
 def test_tables_and_views_are_read(db: RuntimeDB, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -96,7 +96,7 @@ def test_tables_and_views_are_read(db: RuntimeDB, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(motherduck.MotherDuck, "statements", lambda _: [f"ATTACH '{file}' AS shop (READ_ONLY)"])
     db.connect("duck", "md:shop", password_env=PASSWORD_ENV)
     assert {table.table_name: (table.kind, table.columns) for table in db.tables("duck")} == {
-        "t": ("table", (Column("i", "INTEGER", nullable=False),)),
-        "v": ("view", (Column("i", "INTEGER"),)),
+        "t": ("table", (SourceColumn("i", "INTEGER", nullable=False),)),
+        "v": ("view", (SourceColumn("i", "INTEGER"),)),
     }
     assert refresh_all(db, "duck").total_rows == 2

@@ -13,15 +13,15 @@ from typing import Any
 import pytest
 
 from runtimedb_dagster import RuntimeDB
+from runtimedb_dagster.domain.columns import SourceColumn
 from runtimedb_dagster.domain.errors import (
     ConfigurationError,
     RefreshError,
     SourceError,
     SourceUnavailableError,
 )
-from runtimedb_dagster.domain.model import Column
 from runtimedb_dagster.sources.registry import open_source
-from runtimedb_dagster_tests.support.parts import await_that
+from runtimedb_dagster_tests.support.parts import await_that, reading_of
 from runtimedb_dagster_tests.support.remote import PASSWORD_ENV, Remote
 from runtimedb_dagster_tests.support.servers import PASSWORD, Server, mariadb
 
@@ -73,9 +73,9 @@ def test_discovery_lists_what_one_can_select_from(maria: Remote) -> None:
     keyed = found["keyed"]
     assert (keyed.primary_key, keyed.comment, keyed.estimated_rows) == (("b", "a"), "what it is", 50)
     assert keyed.columns == (
-        Column("b", "int(11)", nullable=False),
-        Column("a", "bigint(20) unsigned", nullable=False),
-        Column("note", "varchar(9)", comment="what it says"),
+        SourceColumn("b", "int(11)", nullable=False),
+        SourceColumn("a", "bigint(20) unsigned", nullable=False),
+        SourceColumn("note", "varchar(9)", comment="what it says"),
     )
     assert (found["seen"].comment, found["seen"].estimated_rows, found["seen"].primary_key) == (None, None, ())
     assert maria.refresh_all().tables_refreshed == 4
@@ -193,7 +193,7 @@ def test_nobody_alters_a_table_between_its_description_and_its_read(maria: Remot
     maria.run("CREATE TABLE t (d decimal(5,1))", "INSERT INTO t VALUES (1.5)")
     maria.connect()
     with open_source(maria.db.connection("maria"), {}) as source, ThreadPoolExecutor() as pool:
-        with source.read(maria.table("t").ref):
+        with reading_of(source, maria.table("t").ref):
             altering = pool.submit(maria.run, "ALTER TABLE t MODIFY d decimal(7,3)")
             waiting = "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE STATE LIKE '%metadata lock%'"
             await_that(lambda: altering.done() or maria.run(waiting)[0][0], "the change to wait for the reading")
@@ -382,8 +382,8 @@ def test_a_reading_that_the_server_ends_leaves_the_old_version_and_nothing_else(
 
 def test_cancelling_ends_the_query_on_the_server(maria: Remote) -> None:
     with endless(maria), open_source(maria.db.connection("maria"), {}) as source, ThreadPoolExecutor() as pool:
-        with source.read(maria.table("waiting").ref) as reading:
-            running = pool.submit(reading.duck.execute, reading.select)
+        with reading_of(source, maria.table("waiting").ref) as reading:
+            running = pool.submit(reading.scan.duck.execute, reading.select)
             await_that(lambda: running.done() or readers(maria), "the reading to begin")
             source.cancel()
             assert isinstance(running.exception(30), Exception)
@@ -396,11 +396,11 @@ def test_sessions_that_the_server_closes_in_between_do_no_harm(maria: Remote) ->
     idle = "SELECT ID FROM information_schema.PROCESSLIST WHERE COMMAND = 'Sleep' AND DB = DATABASE()"
     with open_source(maria.db.connection("maria"), {}) as source:
         for name, expected in (("a", 1), ("b", 2), ("a", 1)):
-            with source.read(maria.table(name).ref) as reading:
+            with reading_of(source, maria.table(name).ref) as reading:
                 sessions = maria.run(idle)
                 assert sessions, "the one that holds the table's lock"
                 maria.run(*(f"KILL {number}" for (number,) in sessions))
-                assert reading.duck.execute(reading.select).fetchall() == [(expected,)]
+                assert reading.scan.duck.execute(reading.select).fetchall() == [(expected,)]
 
 
 def test_a_statement_timeout_is_said(maria: Remote) -> None:
@@ -426,7 +426,10 @@ def test_a_table_that_stays_locked_is_given_up(maria: Remote) -> None:
 def test_over_the_unix_socket(maria: Remote) -> None:
     maria.run("CREATE VIEW v AS SELECT USER() AS me")
     maria.db.connect(
-        "maria", f"mysql://owner@/{maria.database}", password_env=PASSWORD_ENV, socket=str(maria.server.socket)
+        "maria",
+        f"mysql://owner@/{maria.database}",
+        options={"socket": str(maria.server.socket)},
+        password_env=PASSWORD_ENV,
     )
     maria.refresh("v")
     assert maria.query("v") == [("owner@localhost",)]
@@ -435,15 +438,14 @@ def test_over_the_unix_socket(maria: Remote) -> None:
 def test_a_socket_that_is_gone_leads_to_no_other_server(maria: Remote, tmp_path: Path) -> None:
     url = f"mysql://owner@127.0.0.1:{maria.server.port}/{maria.database}"
     with pytest.raises(SourceUnavailableError, match=r"no server listens on the socket .*/none\.sock"):
-        maria.db.connect("maria", url, password_env=PASSWORD_ENV, socket=str(tmp_path / "none.sock"))
+        maria.db.connect("maria", url, options={"socket": str(tmp_path / "none.sock")}, password_env=PASSWORD_ENV)
 
 
 def test_a_replica_is_read_instead(maria: Remote) -> None:
     maria.run("CREATE TABLE t AS SELECT 1 AS v")
-    maria.db.connect(
-        "maria", f"mysql://owner@127.0.0.1:1/{maria.database}", password_env=PASSWORD_ENV,
-        replica=f"127.0.0.1:{maria.server.port}",
-    )  # fmt: skip
+    url = f"mysql://owner@127.0.0.1:1/{maria.database}"
+    replica = {"replica": f"127.0.0.1:{maria.server.port}"}
+    maria.db.connect("maria", url, options=replica, password_env=PASSWORD_ENV)
     maria.refresh("t")
     assert maria.query("t") == [(1,)]
 
@@ -511,7 +513,7 @@ def test_a_certificate_is_verified(
     remote.connect(ssl_mode="verify_ca", ssl_ca=str(made["server"]))
     remote.refresh("v")
     assert remote.query("v") == [(1,)]
-    db.configure("maria", {"ssl_ca": str(made["other"])})
+    db.configure("maria", options={"ssl_ca": str(made["other"])})
     with pytest.raises(SourceError, match="can't be opened: TLS/SSL error: self-signed certificate"):
         remote.refresh("v")
 

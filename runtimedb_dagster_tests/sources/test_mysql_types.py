@@ -13,8 +13,7 @@ import pytest
 
 from runtimedb_dagster import RuntimeDB, Settings
 from runtimedb_dagster.domain.errors import RefreshError, TypeContractError
-from runtimedb_dagster.domain.model import Column
-from runtimedb_dagster.sources.attached.mysql.types import project
+from runtimedb_dagster.sources.attached.mysql.types import MySQLColumn, project
 from runtimedb_dagster_tests.support.remote import PASSWORD_ENV, Remote
 from runtimedb_dagster_tests.support.servers import PASSWORD, Server
 
@@ -192,7 +191,7 @@ def test_views_of_expressions_have_their_bytes_and_text(maria: Remote) -> None:
 
 
 def test_cells_larger_than_the_servers_packet_are_kept(maria: Remote) -> None:
-    (limit,) = maria.run("SELECT max_allowed_packet")[0]
+    (limit,) = maria.run("SELECT @@max_allowed_packet")[0]
     size = limit * 3 // 4
     maria.run(
         "CREATE TABLE t (a longtext CHARACTER SET latin1, b longblob, j json)",
@@ -278,7 +277,7 @@ def test_timestamps_do_not_depend_on_the_servers_zone(maria: Remote) -> None:
     maria.run(
         "CREATE TABLE t (v timestamp NULL)", "SET time_zone = '+02:00'", "INSERT INTO t VALUES ('2024-07-01 12:00')"
     )
-    (zone,) = maria.run("SELECT GLOBAL.time_zone")[0]
+    (zone,) = maria.run("SELECT @@GLOBAL.time_zone")[0]
     maria.run("SET GLOBAL time_zone = '-07:00'")
     try:
         maria.connect()
@@ -311,14 +310,14 @@ def test_generated_and_invisible_columns_are_columns(maria: Remote) -> None:
 
 def test_mysqls_own_json_is_json() -> None:
     for came, expression in (("VARCHAR", 'CAST("j" AS JSON) AS "j"'), ("BLOB", 'CAST(decode("j") AS JSON) AS "j"')):
-        projected = project(Column("j", "json", base=came))
+        projected = project(MySQLColumn("j", "json", arrives=came))
         assert (projected.column.type, projected.column.declared, projected.remote) == ("JSON", None, None)
         assert projected.expression == expression
 
 
 def test_an_unknown_type_is_refused_with_what_to_do() -> None:
     with pytest.raises(TypeContractError, match=r'column "v" of type vector\(3\).*cast it in a view.*exclude_columns'):
-        project(Column("v", "vector(3)"))
+        project(MySQLColumn("v", "vector(3)"))
 
 
 def test_a_table_whose_columns_are_all_left_out_is_refused(maria: Remote) -> None:

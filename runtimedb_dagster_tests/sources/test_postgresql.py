@@ -15,12 +15,12 @@ import pytest
 import trustme
 
 from runtimedb_dagster import RefreshRequest
+from runtimedb_dagster.domain.columns import SourceColumn
 from runtimedb_dagster.domain.errors import RefreshError, SourceError, SourceUnavailableError
-from runtimedb_dagster.domain.model import Column
 from runtimedb_dagster.sources.attached.postgresql import catalog as postgresql_catalog
 from runtimedb_dagster.sources.attached.postgresql import dialect as postgresql
 from runtimedb_dagster.sources.registry import open_source
-from runtimedb_dagster_tests.support.parts import await_that, output_of
+from runtimedb_dagster_tests.support.parts import await_that, output_of, path_of, reading_of
 from runtimedb_dagster_tests.support.proxy import dying, proxy
 from runtimedb_dagster_tests.support.remote import PASSWORD_ENV, Remote
 from runtimedb_dagster_tests.support.servers import PASSWORD, Server, replica
@@ -37,7 +37,7 @@ def parallel(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def origin(pg: Remote, name: str) -> str:
     """What a table is read from."""
-    with open_source(pg.db.connection("pg"), {}) as source, source.read(pg.table(name).ref) as reading:
+    with open_source(pg.db.connection("pg"), {}) as source, reading_of(source, pg.table(name).ref) as reading:
         return reading.origin
 
 
@@ -92,9 +92,9 @@ def test_discovery_lists_what_one_can_select_from(pg: Remote) -> None:
     keyed = found["public.keyed"]
     assert (keyed.primary_key, keyed.comment, keyed.estimated_rows) == (("b", "a"), "what it is", 50)
     assert keyed.columns == (
-        Column("b", "integer", nullable=False),
-        Column("a", "integer", nullable=False),
-        Column("note", "character varying(9)", comment="what it says"),
+        SourceColumn("b", "integer", nullable=False),
+        SourceColumn("a", "integer", nullable=False),
+        SourceColumn("note", "character varying(9)", comment="what it says"),
     )
     errors = pg.refresh_all().errors
     assert [error["table_name"] for error in errors] == ["far"], errors
@@ -154,14 +154,14 @@ def test_a_table_made_after_duckdb_looked_is_not_taken_for_its_twin(pg: Remote, 
     pg.run("CREATE VIEW seen AS SELECT 4 AS v")
     pg.connect()
     with open_source(pg.db.connection("pg"), {}) as source:
-        with source.read(pg.table("seen").ref):
+        with reading_of(source, pg.table("seen").ref):
             pass  # the names that differ by case only are noted, and DuckDB has not looked yet
         pg.run('DROP TABLE "T1"')
-        with source.read(pg.table("alone").ref) as alone:
+        with reading_of(source, pg.table("alone").ref) as alone:
             assert "postgres_query" not in alone.origin  # now DuckDB has looked, and knows t1 alone
         pg.run('CREATE TABLE "T1" AS SELECT 5 AS v')
-        with source.read(pg.table("T1").ref) as twin:
-            assert twin.duck.execute(twin.select).fetchall() == [(5,)]
+        with reading_of(source, pg.table("T1").ref) as twin:
+            assert twin.scan.duck.execute(twin.select).fetchall() == [(5,)]
 
 
 def test_columns_whose_names_differ_by_case_only_are_refused_by_name(pg: Remote) -> None:
@@ -169,7 +169,7 @@ def test_columns_whose_names_differ_by_case_only_are_refused_by_name(pg: Remote)
     pg.connect()
     (error,) = pg.refresh_all().errors
     assert 'columns "id" and "ID" differ by case only' in error["error"]
-    pg.db.configure("pg", {"exclude_columns": "nothing"})
+    pg.db.configure("pg", options={"exclude_columns": "nothing"})
     pg.run('ALTER TABLE t RENAME "ID" TO other')
     pg.refresh("t")
     assert pg.query("t") == [(1, 2)]
@@ -261,7 +261,7 @@ def test_a_table_that_is_being_rewritten_is_read_whole(pg: Remote, change: str) 
 def test_a_table_altered_since_its_discovery_has_the_files_columns(pg: Remote, parallel: None) -> None:
     pg.run("CREATE TABLE t AS SELECT 1 AS a, 2 AS b")
     pg.connect()
-    with open_source(pg.db.connection("pg"), {}) as source, source.read(pg.table("t").ref) as before:
+    with open_source(pg.db.connection("pg"), {}) as source, reading_of(source, pg.table("t").ref) as before:
         assert "postgres_query" not in before.origin  # DuckDB has made itself an idea of the table
         pg.db.sweep()
     pg.run(
@@ -278,11 +278,11 @@ def test_duckdbs_stale_idea_of_a_table_is_not_read_by(pg: Remote, parallel: None
     pg.run("CREATE TABLE t AS SELECT 1 AS a")
     pg.connect()
     with open_source(pg.db.connection("pg"), {}) as source:
-        with source.read(pg.table("t").ref) as before:
+        with reading_of(source, pg.table("t").ref) as before:
             assert "postgres_query" not in before.origin
         pg.run("ALTER TABLE t ALTER COLUMN a TYPE text USING 'x'")
-        with source.read(pg.table("t").ref) as after:
-            assert after.duck.execute(after.select).fetchall() == [("x",)]
+        with reading_of(source, pg.table("t").ref) as after:
+            assert after.scan.duck.execute(after.select).fetchall() == [("x",)]
 
 
 def described(pg: Remote, query: str, name: str) -> list[tuple[Any, ...]]:
@@ -344,7 +344,7 @@ def test_conditions_columns_and_masks_are_applied_on_the_way(pg: Remote) -> None
     assert user[:1] + user[2:4] == (1, "***", None)
     assert pg.query("orders") == [(7, user[1])], "equal values have equal hashes, so that tables still join"
     assert len(user[1]) == len(hashed)
-    declared = {column.name: column.declared for column in pg.version("users").columns}
+    declared = {column.name: column.remark for column in pg.version("users").columns}
     assert declared == {
         "id": None, "email": "masked: sha256", "ssn": "masked: redact", "secret": "masked: null", "born": None,
     }  # fmt: skip
@@ -361,7 +361,7 @@ def test_only_the_columns_that_are_asked_for(pg: Remote) -> None:
     pg.connect(columns="a.id,a.y")
     pg.refresh_all()
     assert (pg.query("a"), pg.query("b")) == ([(1, 3)], [(4, 5)])
-    pg.db.configure("pg", {"exclude_columns": "a.*"})
+    pg.db.configure("pg", options={"exclude_columns": "a.*"})
     (error,) = pg.refresh_all().errors
     assert error["error"] == "pg.public.a: the patterns leave it no columns"
 
@@ -452,7 +452,7 @@ def test_a_connection_lost_in_the_middle_leaves_the_old_version_and_nothing_else
             refreshing.result(60)
     assert pg.query("endless") == [(1,)]
     assert [path.name for path in (pg.db.settings.home / "storage").rglob("*.parquet*")] == [
-        pg.version("endless").path.rpartition("/")[2]
+        path_of(pg.version("endless")).rpartition("/")[2]
     ]
 
 
@@ -466,7 +466,7 @@ def test_a_connection_cut_at_any_row_leaves_the_old_version_and_nothing_else(pg:
         pg.refresh("t")
         size = between.answered - before
         assert size > 100_000 * 32
-        first = pg.version("t").path
+        first = path_of(pg.version("t"))
         pg.run("UPDATE t SET h = 'x' || h")
         between.allowed = between.answered + part * size
         with pytest.raises((RefreshError, SourceError), match="pg"):
@@ -574,17 +574,9 @@ def test_a_table_that_stays_locked_is_given_up(pg: Remote) -> None:
 def test_ending_early_ends_the_query_on_the_server(pg: Remote) -> None:
     pg.run(ENDLESS)
     pg.connect()
-    connection, tables = pg.db.plan(RefreshRequest("pg", data=True))
-    seen = threading.Event()
-
-    def stop_once_it_reads(_: object) -> None:
-        if busy(pg):
-            seen.set()
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        list(pg.db.refresh_tables(connection.id, tables, progress=stop_once_it_reads))
-    assert seen.is_set()
+    events = pg.db.events(RefreshRequest("pg", data=True))
+    assert any(busy(pg) for _ in events), "it ended by itself"
+    events.close()
     await_that(lambda: not busy(pg), "the server to stop reading")
 
 
@@ -603,7 +595,7 @@ def test_a_replica_is_read_instead_and_as_one_state(pg: Remote, parallel: None) 
     pg.run("CREATE TABLE t AS SELECT generate_series(1, 1000) AS v", "ANALYZE t")
     url = f"postgresql://owner@primary.invalid:5432/{pg.database}"
     with replica(pg.server) as standby:
-        pg.db.connect("pg", url, password_env=PASSWORD_ENV, replica=f"127.0.0.1:{standby.port}")
+        pg.db.connect("pg", url, options={"replica": f"127.0.0.1:{standby.port}"}, password_env=PASSWORD_ENV)
         pg.refresh("t")
         assert "postgres_query" in origin(pg, "t"), "on a replica, the connections of DuckDB's scan share no snapshot"
     assert pg.query("t", "count(*), sum(v)") == [(1000, 500_500)]
@@ -648,7 +640,9 @@ def front(pg: Remote, tmp_path: Path) -> Iterator[TLSFront]:
 def test_tls_with_a_certificate_that_is_checked(pg: Remote, front: TLSFront) -> None:
     pg.run("CREATE TABLE t AS SELECT 1 AS v")
     url = f"postgresql://owner@localhost:{front.port}/{pg.database}"
-    pg.db.connect("pg", url, password_env=PASSWORD_ENV, sslmode="verify-full", sslrootcert=front.root_certificate)
+    pg.db.connect(
+        "pg", url, options={"sslmode": "verify-full", "sslrootcert": front.root_certificate}, password_env=PASSWORD_ENV
+    )
     pg.refresh("t")
     assert pg.query("t") == [(1,)]
     assert set(front.accepted) == {"TLSv1.3"}
@@ -660,11 +654,10 @@ def test_a_certificate_of_another_host_or_authority_is_refused(pg: Remote, front
         pg.db.connect(
             "a",
             url.replace("localhost", "127.0.0.1"),
+            options={"sslmode": "verify-full", "sslrootcert": root},
             password_env=PASSWORD_ENV,
-            sslmode="verify-full",
-            sslrootcert=root,
         )
     other = tmp_path / "other.crt"
     trustme.CA().cert_pem.write_to_path(str(other))
     with pytest.raises(SourceError, match="certificate verify failed"):
-        pg.db.connect("b", url, password_env=PASSWORD_ENV, sslmode="verify-ca", sslrootcert=other)
+        pg.db.connect("b", url, options={"sslmode": "verify-ca", "sslrootcert": other}, password_env=PASSWORD_ENV)

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from runtimedb_dagster.domain.errors import ConfigurationError, SourceError, TypeContractError
-from runtimedb_dagster.sources.attached.postgresql.errors import is_passing
+from runtimedb_dagster.sources.attached.postgresql.errors import is_transient
 from runtimedb_dagster.sources.registry import open_source
-from runtimedb_dagster_tests.support.parts import await_that
+from runtimedb_dagster_tests.support.parts import await_that, reading_of
 from runtimedb_dagster_tests.support.remote import PASSWORD_ENV, Remote
 from runtimedb_dagster_tests.support.servers import PASSWORD, Server
 from runtimedb_dagster_tests.support.servers import _free_port as free_port
@@ -33,7 +33,7 @@ def reader(pg: Remote) -> Iterator[str]:
 
 def connect_as(pg: Remote, role: str, **options: object) -> None:
     url = pg.server.url(pg.database).replace("owner@", f"{role}@")
-    pg.db.connect("pg", url, password_env=PASSWORD_ENV, **options)
+    pg.db.connect("pg", url, options=options, password_env=PASSWORD_ENV)
 
 
 def errors_of(pg: Remote) -> dict[str, str]:
@@ -117,7 +117,7 @@ def test_text_whose_form_the_login_changes_is_refused_in_a_view_and_the_advice_h
     pg.connect()
     assert 'column "i" (interval) is read as text' in errors_of(pg)["seen"]
     assert """set the option session='{"IntervalStyle": "postgres"}'""" in errors_of(pg)["seen"]
-    pg.db.configure("pg", {"session": {"IntervalStyle": "postgres"}})
+    pg.db.configure("pg", options={"session": {"IntervalStyle": "postgres"}})
     assert errors_of(pg) == {}
     assert pg.query("seen") == [(1, "1 day")]
 
@@ -129,7 +129,7 @@ def test_settings_of_the_users_own_reach_views_and_policies(pg: Remote) -> None:
     )
     pg.connect()
     assert 'set it with the option session, such as session={"app.tenant": "7"}' in errors_of(pg)["mine"]
-    pg.db.configure("pg", {"session": {"app.tenant": "a b"}})
+    pg.db.configure("pg", options={"session": {"app.tenant": "a b"}})
     assert errors_of(pg) == {}
     assert pg.query("mine") == [(1,)]
 
@@ -168,7 +168,7 @@ def test_rows_that_a_policy_hides_are_an_error_unless_they_are_not_wanted(pg: Re
     assert "set the option row_security=apply" in errors_of(pg)["customers"]
     assert pg.query("customers", "count(*)") == [(100,)], "the old version serves"
     pg.run(f"CREATE POLICY a_few ON customers TO {reader} USING (id <= 7)")
-    pg.db.configure("pg", {"row_security": "apply"})
+    pg.db.configure("pg", options={"row_security": "apply"})
     assert errors_of(pg) == {}
     assert pg.query("customers", "count(*)") == [(7,)]
 
@@ -197,7 +197,7 @@ def test_grants_on_columns_are_enough_for_those_columns(pg: Remote, reader: str)
     connect_as(pg, reader, exclude_columns="*.ssn,parts.v")
     assert errors_of(pg) == {}
     assert (pg.query("people"), pg.query("parts")) == ([(1, "a")], [(1,)])
-    pg.db.configure("pg", {}, unset=["exclude_columns"])
+    pg.db.configure("pg", unset=["exclude_columns"])
     assert "permission denied" in errors_of(pg)["people"]
 
 
@@ -209,11 +209,11 @@ def test_a_table_that_is_rewritten_between_its_snapshot_and_its_reading_is_not_r
         f"GRANT SELECT (v) ON t TO {reader}",
     )
     connect_as(pg, reader, columns="v")
-    with open_source(pg.db.connection("pg"), {}) as source, source.read(pg.table("t").ref) as reading:
+    with open_source(pg.db.connection("pg"), {}) as source, reading_of(source, pg.table("t").ref) as reading:
         pg.run("TRUNCATE t", "INSERT INTO t VALUES (7, 7)")
-        assert reading.duck.execute(reading.select).fetchall() != [(7,)]
+        assert reading.scan.duck.execute(reading.select).fetchall() != [(7,)]
         with pytest.raises(Exception, match="rewritten while it was read; refresh it again"):
-            reading.require_whole()
+            reading._require_whole()
     assert errors_of(pg) == {}
     assert pg.query("t") == [(7,)]
 
@@ -278,7 +278,7 @@ def test_a_database_of_any_bytes_loses_one_column_and_one_name(
     errors = errors_of(remote)
     assert list(errors) == ["bad"]
     assert 'column "word" (text) holds text that is not UTF-8' in errors["bad"]
-    remote.db.configure("pg", {"exclude_columns": "word"})
+    remote.db.configure("pg", options={"exclude_columns": "word"})
     assert errors_of(remote) == {}
 
 
@@ -353,9 +353,9 @@ def test_a_pooler_that_refuses_or_drops_the_options_of_a_session_changes_nothing
     )
     with pooler(pg.server, *settings) as port:
         url = f"postgresql://owner@127.0.0.1:{port}/{pg.database}"
-        pg.db.connect("pg", url, password_env=PASSWORD_ENV, session={"app.tenant": "7"})
+        pg.db.connect("pg", url, options={"session": {"app.tenant": "7"}}, password_env=PASSWORD_ENV)
         assert errors_of(pg) == {}
-        with open_source(pg.db.connection("pg"), {}) as source, source.read(pg.table("t").ref) as reading:
+        with open_source(pg.db.connection("pg"), {}) as source, reading_of(source, pg.table("t").ref) as reading:
             assert "postgres_query" in reading.origin, "what DuckDB's other connections would lack is not asked of them"
     assert pg.query("mine") == [("7", "repeatable read")]
     assert pg.query("t", "count(*), max(f)") == [(100, 0.30000000000000004)]
@@ -381,7 +381,7 @@ def test_a_pooler_that_refuses_or_drops_the_options_of_a_session_changes_nothing
     ],
 )  # fmt: skip
 def test_what_passes_by_itself_is_known(message: str) -> None:
-    assert is_passing(message)
+    assert is_transient(message)
 
 
 @pytest.mark.parametrize(
@@ -393,7 +393,7 @@ def test_what_passes_by_itself_is_known(message: str) -> None:
     ],
 )  # fmt: skip
 def test_what_does_not_is_known_too(message: str) -> None:
-    assert not is_passing(message)
+    assert not is_transient(message)
 
 
 def test_a_json_that_is_none_to_others_is_named_without_its_value_and_kept_as_text_if_asked(pg: Remote) -> None:
@@ -405,10 +405,10 @@ def test_a_json_that_is_none_to_others_is_named_without_its_value_and_kept_as_te
     with pytest.raises(TypeContractError, match=r'column "body" .json.: .*set the option jsons=text') as caught:
         pg.refresh("t")
     assert "cut" not in str(caught.value)
-    pg.db.configure("pg", {"exclude_columns": "body"})
+    pg.db.configure("pg", options={"exclude_columns": "body"})
     with pytest.raises(TypeContractError, match=r'column "n" .note.: .*set the option jsons=text'):
         pg.refresh("t")
-    pg.db.configure("pg", {"jsons": "text", "exclude_columns": "n"})
+    pg.db.configure("pg", options={"jsons": "text", "exclude_columns": "n"})
     pg.refresh("t")
     assert pg.query("t") == [(1, r'{"text": "cut \ud83d"}')]
 

@@ -300,7 +300,7 @@ def test_arrays_as_text_keep_any_dimensions(pg: Remote) -> None:
     pg.connect()
     errors = pg.refresh_all().errors
     assert "arrays=text" in errors[0]["error"]
-    pg.db.configure("pg", {"arrays": "text"})
+    pg.db.configure("pg", options={"arrays": "text"})
     pg.refresh("t")
     assert sorted(row[0] for row in pg.query("t")) == ["[0:1]={5,6}", "{1,2}", "{{1,2},{3,4}}"]
 

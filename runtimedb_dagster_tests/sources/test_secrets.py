@@ -15,7 +15,7 @@ from runtimedb_dagster import RuntimeDB
 from runtimedb_dagster.definitions import build_definitions
 from runtimedb_dagster.domain.errors import ConfigurationError, RuntimeDBError
 from runtimedb_dagster.domain.settings import Settings
-from runtimedb_dagster.sources.secrets import hider
+from runtimedb_dagster.sources.secrets import redactor
 from runtimedb_dagster_tests.support.remote import PASSWORD_ENV, Remote
 from runtimedb_dagster_tests.support.servers import PASSWORD
 
@@ -89,7 +89,7 @@ def test_the_password_may_be_in_a_file(
     file = tmp_path / "password"
     file.write_text(f"{PASSWORD}\n", encoding="utf-8")
     monkeypatch.delenv(PASSWORD_ENV)
-    db.connect(remote.name, remote.server.url(remote.database), password_file=file)
+    db.connect(remote.name, remote.server.url(remote.database), options={"password_file": file})
     remote.refresh("t")
     assert remote.query("t") == [(1,)]
     file.unlink()
@@ -103,9 +103,9 @@ def test_a_variable_that_is_not_set_is_named(remote: Remote, monkeypatch: pytest
         remote.connect()
     remote.run("CREATE TABLE t AS SELECT 1 AS v")
     monkeypatch.setenv("ANOTHER", PASSWORD)
-    remote.db.configure(remote.name, {}, password_env="ANOTHER")
+    remote.db.configure(remote.name, password_env="ANOTHER")
     assert remote.db.discover(remote.name).tables_added == 1
-    remote.db.configure(remote.name, {"discovery_interval": 60})
+    remote.db.configure(remote.name, options={"discovery_interval": 60})
     assert remote.db.connection(remote.name).password_env == "ANOTHER"
 
 
@@ -118,7 +118,7 @@ def test_a_url_with_a_password_is_refused_with_what_to_do(db: RuntimeDB, url: st
 
 
 def test_a_secret_is_taken_out_of_whatever_is_said() -> None:
-    hide = hider("it's \\ a secret")
+    hide = redactor("it's \\ a secret")
     said = "connecting to \"password='it\\'s \\\\ a secret'\" with 'it''s \\ a secret', it's \\ a secret"
     assert "secret" not in hide(said)
-    assert hider(None)("nothing to hide") == "nothing to hide"
+    assert redactor(None)("nothing to hide") == "nothing to hide"

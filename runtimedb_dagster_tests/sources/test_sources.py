@@ -14,15 +14,17 @@ import pytest
 
 from runtimedb_dagster import Connection, RefreshRequest, RuntimeDB
 from runtimedb_dagster.common.heartbeat import utc_now
+from runtimedb_dagster.domain.columns import SourceColumn
 from runtimedb_dagster.domain.errors import ConfigurationError, RefreshError, RuntimeDBError, SourceError
-from runtimedb_dagster.domain.model import Column, TableRef
-from runtimedb_dagster.domain.options import ConnectionOptions
+from runtimedb_dagster.domain.names import TableRef
 from runtimedb_dagster.domain.requests import TableRefreshResult
 from runtimedb_dagster.engine import parquet
-from runtimedb_dagster.sources.registry import SourceUrl, open_source, validate
+from runtimedb_dagster.sources.registry import open_source, validate
+from runtimedb_dagster.sources.url import SourceUrl
 from runtimedb_dagster_tests.support.parts import (
     SourceFile,
     python,
+    reading_of,
     rediscover,
     refresh_all,
     refresh_one,
@@ -126,7 +128,7 @@ def test_a_source_type_that_is_not_there_is_refused(db: RuntimeDB, url: str, mes
 def test_an_unknown_option_is_refused_with_the_known_ones(db: RuntimeDB) -> None:
     for given in ({"speed": "9"}, {}):
         with pytest.raises(ConfigurationError, match=r"option 'speed' is unknown to 'duckdb'.*discovery_interval"):
-            db.connect("shop", "duckdb:///x" if given else "duckdb:///x?speed=9", **given)
+            db.connect("shop", "duckdb:///x" if given else "duckdb:///x?speed=9", options=given)
 
 
 @pytest.mark.parametrize(
@@ -149,10 +151,10 @@ def test_a_wrong_option_is_named_and_not_shown(name: str, value: str) -> None:
 
 def test_a_discovery_interval_is_kept(db: RuntimeDB, make_source: Callable[..., SourceFile]) -> None:
     source = make_source("shop", "CREATE TABLE t (i INTEGER)")
-    by_argument = db.connect("one", source.url, discovery_interval=30)
+    by_argument = db.connect("one", source.url, options={"discovery_interval": 30})
     by_url = db.connect("two", f"{source.url}?discovery_interval=40")
     neither = db.connect("three", source.url)
-    assert [ConnectionOptions.of(each.options).discovery_interval for each in (by_argument, by_url, neither)] == [
+    assert [each.options.discovery_interval for each in (by_argument, by_url, neither)] == [
         30,
         40,
         300,
@@ -298,9 +300,9 @@ def test_tables_are_described(db: RuntimeDB, make_source: Callable[..., SourceFi
     orders, view = sorted(db.tables("shop"), key=lambda table: table.kind)
     assert (orders.schema_name, orders.table_name, orders.kind) == ("eu", "orders", "table")
     assert orders.columns == (
-        Column("day", "DATE", nullable=False),
-        Column("id", "INTEGER", nullable=False),
-        Column("note", "VARCHAR", comment="by hand"),
+        SourceColumn("day", "DATE", nullable=False),
+        SourceColumn("id", "INTEGER", nullable=False),
+        SourceColumn("note", "VARCHAR", comment="by hand"),
     )
     assert orders.primary_key == ("day", "id")
     assert (orders.comment, orders.estimated_rows) == ("what was sold", 1)
@@ -383,9 +385,10 @@ def test_a_source_is_opened_once_and_read_in_parallel(shop: SourceFile) -> None:
 def test_what_was_read_back_is_not_kept_in_memory(shop: SourceFile, tmp_path: Path) -> None:
     connection = Connection("id", "shop", "duckdb", str(SourceUrl.parse(shop.url)), {}, None, utc_now())
     kept = "SELECT coalesce(sum(memory_usage_bytes), 0) FROM duckdb_memory() WHERE tag = 'EXTERNAL_FILE_CACHE'"
-    with open_source(connection, {}) as source, source.read(TableRef("shop", "main", "orders")) as reading:
-        assert parquet.write(reading, tmp_path / "orders.parquet").rows == 100
-        assert reading.duck.execute(kept).fetchall() == [(0,)]
+    with open_source(connection, {}) as source, reading_of(source, TableRef("shop", "main", "orders")) as reading:
+        (tmp_path / "orders.parquet").touch()
+        assert parquet.write(reading, tmp_path / "orders.parquet") == 100
+        assert reading.scan.duck.execute(kept).fetchall() == [(0,)]
 
 
 # Files that are not what they seem

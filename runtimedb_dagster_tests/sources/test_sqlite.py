@@ -23,6 +23,7 @@ import pytest
 
 from runtimedb_dagster import RefreshRequest, RuntimeDB, Table, Version
 from runtimedb_dagster.common.sql import identifier
+from runtimedb_dagster.domain.columns import SourceColumn
 from runtimedb_dagster.domain.errors import (
     DiscoveryRefusedError,
     RefreshError,
@@ -30,9 +31,8 @@ from runtimedb_dagster.domain.errors import (
     SourceUnavailableError,
     TypeContractError,
 )
-from runtimedb_dagster.domain.model import Column
 from runtimedb_dagster.domain.requests import ConnectionRefreshResult
-from runtimedb_dagster_tests.support.parts import python
+from runtimedb_dagster_tests.support.parts import path_of, python
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Lite:
             connection.commit()
 
     def connect(self, **options: Any) -> None:
-        self.db.connect("lite", f"sqlite:///{self.path}", **options)
+        self.db.connect("lite", f"sqlite:///{self.path}", options=options)
 
     def table(self, name: str) -> Table:
         (found,) = [table for table in self.db.tables("lite") if table.table_name == name]
@@ -83,7 +83,7 @@ class Lite:
 
     def arrow(self, name: str = "t") -> pa.Table:
         """A table's version as pyarrow reads the file itself."""
-        return pq.read_table(self.db.settings.home / "storage" / self.version(name).path)
+        return pq.read_table(self.db.settings.home / "storage" / path_of(self.version(name)))
 
 
 @pytest.fixture
@@ -284,7 +284,7 @@ def test_a_mixture_fails_unless_it_is_kept_as_text(lite: Lite) -> None:
     lite.connect()
     with pytest.raises(TypeContractError, match="the integer 1, which is no text; set the option as_text"):
         lite.refresh()
-    lite.db.connect("again", f"sqlite:///{lite.path}", as_text="T.C")
+    lite.db.connect("again", f"sqlite:///{lite.path}", options={"as_text": "T.C"})
     lite.db.refresh(RefreshRequest("again", data=True))
     with lite.db.query() as query:
         rows = {value for (value,) in query.execute("FROM again.main.t").fetchall()}
@@ -347,20 +347,20 @@ def test_tables_are_described(lite: Lite) -> None:
     orders = lite.table("orders")
     assert (orders.schema_name, orders.kind, orders.primary_key) == ("main", "table", ("id", "day"))
     assert orders.columns == (
-        Column("day", "DATE"),
-        Column("id", "INTEGER", nullable=False),
-        Column("note", "VARCHAR(20)"),
-        Column("x", "ANY"),
-        Column("twice", "INT"),
-        Column("thrice", "INT"),
+        SourceColumn("day", "DATE"),
+        SourceColumn("id", "INTEGER", nullable=False),
+        SourceColumn("note", "VARCHAR(20)"),
+        SourceColumn("x", "ANY"),
+        SourceColumn("twice", "INT"),
+        SourceColumn("thrice", "INT"),
     )
-    assert lite.table("alias").columns == (Column("id", "INTEGER", nullable=False),)
-    assert lite.table("no_alias").columns == (Column("id", "INTEGER"),)
+    assert lite.table("alias").columns == (SourceColumn("id", "INTEGER", nullable=False),)
+    assert lite.table("no_alias").columns == (SourceColumn("id", "INTEGER"),)
     assert [column.nullable for column in lite.table("bare").columns] == [False, False]
     assert lite.table("bare").primary_key == ("b", "a")
     assert (lite.table("big").kind, lite.table("big").columns) == (
         "view",
-        (Column("id", "INTEGER"), Column("next", "ANY")),
+        (SourceColumn("id", "INTEGER"), SourceColumn("next", "ANY")),
     )
 
 
@@ -601,7 +601,7 @@ def test_what_is_no_json_and_no_uuid_is_told_with_the_option_that_helps(lite: Li
     lite.connect()
     with pytest.raises(TypeContractError, match=rf'column "c" \({declared}\): .*set the option as_text'):
         lite.refresh()
-    lite.db.configure("lite", {"as_text": "t.c"})
+    lite.db.configure("lite", options={"as_text": "t.c"})
     lite.refresh()
     assert lite.query() == [(value,)]
 
@@ -611,6 +611,6 @@ def test_a_column_without_a_name_is_refused_with_what_to_do_and_that_helps(lite:
     lite.connect()
     with pytest.raises(TypeContractError, match=r"a column without a name.*exclude_columns=t\. \(with the dot\)"):
         lite.refresh()
-    lite.db.configure("lite", {"exclude_columns": "t."})
+    lite.db.configure("lite", options={"exclude_columns": "t."})
     lite.refresh()
     assert lite.query() == [(2,)]

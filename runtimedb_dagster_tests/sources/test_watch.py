@@ -57,7 +57,7 @@ def test_a_server_that_never_answers_is_unavailable_in_time(
         with pytest.raises(
             SourceUnavailableError, match=f"Connection 'hole' .{scheme.replace('+', '.')}://.*127.0.0.1:{port}"
         ):
-            db.connect("hole", f"{scheme}://u@127.0.0.1:{port}/x", password_env="THE_PASSWORD", **options)
+            db.connect("hole", f"{scheme}://u@127.0.0.1:{port}/x", options=options, password_env="THE_PASSWORD")
         assert threading.active_count() <= before + 1
     assert db.connections()[0].discovery_error
 
@@ -83,7 +83,12 @@ def test_a_mute_iceberg_catalog_is_cut_off_before_its_clients_patience_ends(
             else (f"127.0.0.1:{port}", {})
         )
         with pytest.raises(SourceUnavailableError, match="longer than 1 s; raise the option discovery_timeout"):
-            db.connect("hole", f"iceberg+http://u@{host}/x", password_env="THE_PASSWORD", discovery_timeout=1, **apart)
+            db.connect(
+                "hole",
+                f"iceberg+http://u@{host}/x",
+                options={"discovery_timeout": 1, **apart},
+                password_env="THE_PASSWORD",
+            )
     assert any(shut)
 
 

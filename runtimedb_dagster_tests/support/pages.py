@@ -5,20 +5,26 @@ from __future__ import annotations
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pyarrow.parquet as pq
 from pydantic import BaseModel
 
+from runtimedb_dagster.domain.columns import SourceColumn
 from runtimedb_dagster.domain.errors import TypeContractError
-from runtimedb_dagster.domain.model import Column
+from runtimedb_dagster.domain.options import ConnectionOptions
 from runtimedb_dagster.sources.attached import projection
 from runtimedb_dagster.sources.attached.mysql import types as mysql_types
+from runtimedb_dagster.sources.attached.mysql.types import MySQLColumn
 from runtimedb_dagster.sources.attached.postgresql import types as postgresql_types
+from runtimedb_dagster.sources.attached.postgresql.types import Form, PostgreSQLColumn
 from runtimedb_dagster.sources.attached.projection import Projected
 from runtimedb_dagster.sources.attached.sqlite import types as sqlite_types
-from runtimedb_dagster.sources.registry import DIALECTS, ConnectionOptions
+from runtimedb_dagster.sources.attached.sqlite.types import SQLiteColumn
+from runtimedb_dagster.sources.registry import DIALECTS
 
 __all__ = ["PAGES"]
 
@@ -46,14 +52,14 @@ POSTGRESQL = (
     "interval[]",
 )  # fmt: skip
 MADE = {
-    "an enum": "enum",
-    "an array of an enum": "enum[]",
-    "a composite type (integer, numeric(10,2))": 'record [["a", "integer"], ["b", "numeric(10,2)"]]',
-    "a composite type with an interval": 'record [["a", "interval"]]',
-    "an array of a composite type": "other[]",
-    "a domain over integer": "domain integer",
-    "a domain over an array": "other",
-    "PostGIS geometry (not tried: no such server here)": "geometry",
+    "an enum": Form("enum"),
+    "an array of an enum": Form("enum", dimensions=1),
+    "a composite type (integer, numeric(10,2))": Form("composite", fields=(("a", "integer"), ("b", "numeric(10,2)"))),
+    "a composite type with an interval": Form("composite", fields=(("a", "interval"),)),
+    "an array of a composite type": Form("other", dimensions=1),
+    "a domain over integer": Form("domain", "integer"),
+    "a domain over an array": Form("other"),
+    "PostGIS geometry (not tried: no such server here)": Form("extension", "geometry"),
 }
 MYSQL = (
     "tinyint(1)", "tinyint(4)", "tinyint(3) unsigned", "smallint(6)", "mediumint(9)", "int(11)", "int(10) unsigned",
@@ -95,30 +101,33 @@ it, so integers in it beyond 2^53 fail.""",
 
 def types() -> str:
     """What becomes of each type, in Markdown."""
-    made = [("PostgreSQL: " + name, Column("c", name, base=base)) for name, base in MADE.items()]
+    made = [(name, PostgreSQLColumn("c", name, made_of=form)) for name, form in MADE.items()]
+    built_in = [(name, PostgreSQLColumn("c", name)) for name in POSTGRESQL]
     sections = [
-        ("DuckDB, MotherDuck, DuckLake, Iceberg", projection.project, _columns(DUCKDB)),
-        ("PostgreSQL", postgresql_types.project, _columns(POSTGRESQL) + made),
-        ("MySQL and MariaDB", mysql_types.project, _columns(MYSQL)),
-        ("SQLite", sqlite_types.project, _columns(SQLITE)),
+        _section("DuckDB, MotherDuck, DuckLake, Iceberg", _of(projection.project, SourceColumn, DUCKDB)),
+        _section("PostgreSQL", [(name, partial(postgresql_types.project, column)) for name, column in built_in + made]),
+        _section("MySQL and MariaDB", _of(mysql_types.project, MySQLColumn, MYSQL)),
+        _section("SQLite", _of(sqlite_types.project, SQLiteColumn, SQLITE)),
     ]
-    return "\n".join([INTRODUCTION, *(_section(*section) for section in sections)])
+    return "\n".join([INTRODUCTION, *sections])
 
 
-def _columns(types: Sequence[str]) -> list[tuple[str, Column]]:
-    return [(name or "(none)", Column("c", name)) for name in types]
+def _of(
+    project: Callable[[Any], Projected], column: Callable[[str, str], SourceColumn], types: Sequence[str]
+) -> list[tuple[str, Callable[[], Projected]]]:
+    return [(name or "(none)", partial(project, column("c", name))) for name in types]
 
 
-def _section(title: str, project: Callable[[Column], Projected], columns: list[tuple[str, Column]]) -> str:
-    rows = [_row(name.removeprefix("PostgreSQL: "), column, project) for name, column in columns]
+def _section(title: str, columns: Sequence[tuple[str, Callable[[], Projected]]]) -> str:
+    rows = [_row(name, project) for name, project in columns]
     head = "| type | in the version | Arrow | |\n| --- | --- | --- | --- |"
     return "\n".join([f"## {title}", head, *rows, "", NOTES[title], ""])
 
 
-def _row(name: str, column: Column, project: Callable[[Column], Projected]) -> str:
-    shown = name if " " in name and column.base else f"`{name}`"
+def _row(name: str, project: Callable[[], Projected]) -> str:
+    shown = name if name in MADE else f"`{name}`"
     try:
-        kept = project(column).column
+        kept = project().column
     except TypeContractError:
         return f"| {shown} | refused by name | | |"
     arrow = _arrow(kept.type)

@@ -6,7 +6,8 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -18,8 +19,16 @@ from sqlalchemy import insert, update
 from runtimedb_dagster import RefreshRequest, RuntimeDB, Settings, Table, TableRef, Version
 from runtimedb_dagster.catalog import Catalog, new_id, schema
 from runtimedb_dagster.common.heartbeat import utc_now
-from runtimedb_dagster.domain.model import Column, DiscoveredTable, Reservation
+from runtimedb_dagster.domain.claims import Publication, Reservation
+from runtimedb_dagster.domain.columns import SourceColumn, VersionColumn
+from runtimedb_dagster.domain.outcomes import Outcome
+from runtimedb_dagster.domain.recipes import Recipes
 from runtimedb_dagster.domain.requests import ConnectionRefreshResult, DiscoveryResult, TableRefreshResult
+from runtimedb_dagster.domain.selection import Selection
+from runtimedb_dagster.domain.tables import DiscoveredTable
+from runtimedb_dagster.domain.versions import DataFile
+from runtimedb_dagster.sources.attached.reading import AttachedReading
+from runtimedb_dagster.sources.base import Source
 from runtimedb_dagster.storage import FileStorage, Storage, version_path
 from runtimedb_dagster.storage.paths import MARKER
 from runtimedb_dagster_tests.support.s3 import Bucket
@@ -93,10 +102,10 @@ class Inside:
 
     @classmethod
     def of(cls, db: RuntimeDB) -> Inside:
-        storage = db._storage
-        url = db.settings.effective_storage_url
+        storage = db.engine.storage
+        url = db.settings.storage_url
         return cls(
-            db._catalog, storage, Directory(storage.root) if isinstance(storage, FileStorage) else Bucket.at(url)
+            db.engine.catalog, storage, Directory(storage.root) if isinstance(storage, FileStorage) else Bucket.at(url)
         )
 
     @property
@@ -111,7 +120,7 @@ class Inside:
 
     def live(self) -> set[str]:
         """The paths that tables point at."""
-        return {table.version.path for table in self.catalog.tables.list() if table.version}
+        return {path for table in self.catalog.tables.list() if table.version for path in table.version.paths}
 
     def pending(self) -> set[str]:
         """The paths that are scheduled for deletion."""
@@ -140,7 +149,7 @@ class Inside:
             row = duck.execute(f"COPY ({select}) TO '{local}' (FORMAT parquet, USE_TMP_FILE false)").fetchone()
         self.storage.finalize(reservation.path)
         version = replace(version_of(reservation), rows=row[0] if row else -1)
-        self.catalog.versions.swap(reservation, version, utc_now() + grace)
+        self.catalog.publications.publish([Publication(reservation, version)], utc_now() + grace)
         return version
 
 
@@ -148,26 +157,55 @@ def reserve(catalog: Catalog, table: Table, now: datetime | None = None) -> Rese
     """Reserve a new version's file."""
     version_id = new_id()
     path = version_path(table.connection_id, table.schema_name, table.table_name, version_id)
-    return catalog.versions.reserve(table, version_id, path, now or utc_now(), LEASE)
+    return catalog.publications.reserve(table, version_id, path, now or utc_now(), LEASE)
 
 
 def version_of(reservation: Reservation) -> Version:
     """A version that a reservation could become."""
     return Version(
         id=reservation.version_id,
-        path=reservation.path,
-        generation=reservation.generation,
+        files=(DataFile(reservation.path, 1, 1),),
         rows=1,
-        bytes=1,
-        columns=(Column("i", "INTEGER"),),
+        columns=(VersionColumn("i", "INTEGER"),),
         fingerprint=reservation.version_id,
+        recipe="a recipe",
         created_at=utc_now(),
-        checked_at=utc_now(),
         duration_ms=1,
     )
 
 
-def discovered(*names: str, columns: tuple[Column, ...] = (Column("i", "INTEGER"),)) -> list[DiscoveredTable]:
+def swap(catalog: Catalog, reservation: Reservation, version: Version, delete_after: datetime) -> None:
+    """Publish one version."""
+    catalog.publications.publish([Publication(reservation, version)], delete_after)
+
+
+@contextmanager
+def reading_of(source: Source, ref: TableRef) -> Iterator[AttachedReading]:
+    """A reading in a snapshot of its own."""
+    with source.snapshot() as snapshot, snapshot.read(ref) as reading:
+        assert isinstance(reading, AttachedReading)
+        yield reading
+
+
+def path_of(version: Version) -> str:
+    """The path of a version's one file."""
+    (path,) = version.paths
+    return path
+
+
+def refreshed(db: RuntimeDB, tables: Sequence[Table], connection: str = "shop", **options: Any) -> list[Outcome]:
+    """What becomes of tables that are refreshed."""
+    events = db.engine.refresh(db.connection(connection), tables, **options)
+    return [event for event in events if isinstance(event, Outcome)]
+
+
+NO_RECIPES = Recipes(Selection(), lambda *_: None, {})
+"""Of a connection without options."""
+
+
+def discovered(
+    *names: str, columns: tuple[SourceColumn, ...] = (SourceColumn("i", "INTEGER"),)
+) -> list[DiscoveredTable]:
     """Tables of the schema `main` as a source shows them."""
     return [DiscoveredTable("main", name, columns=columns) for name in names]
 
@@ -186,8 +224,9 @@ def current(db: RuntimeDB, name: str, connection: str = "shop") -> Version:
 
 def said_to_have(db: RuntimeDB, name: str, size: int) -> None:
     """Have the catalog say that a version's file is of this size, as if it had been written so."""
-    with db._catalog._database.write() as tx:
-        tx.execute(update(schema.versions).where(schema.versions.c.id == current(db, name).id).values(bytes=size))
+    with db.engine.catalog._database.write() as tx:
+        mine = schema.version_files.c.version_id == current(db, name).id
+        tx.execute(update(schema.version_files).where(mine).values(bytes=size))
 
 
 def refresh_all(db: RuntimeDB, connection: str = "shop") -> ConnectionRefreshResult:
@@ -221,8 +260,8 @@ def environment(db: RuntimeDB, **settings: object) -> dict[str, str]:
     """The environment in which another process opens the same catalog and storage with `Settings()`."""
     same = {
         "home": db.settings.home,
-        "catalog_url": db.settings.effective_catalog_url,
-        "storage_url": db.settings.effective_storage_url,
+        "catalog_url": db.settings.catalog_url,
+        "storage_url": db.settings.storage_url,
         "threads": 1,
     }
     return {**os.environ, **{f"RUNTIMEDB_{name.upper()}": str(value) for name, value in (same | settings).items()}}

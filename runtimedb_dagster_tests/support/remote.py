@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 
 from runtimedb_dagster import RefreshRequest, RuntimeDB, Table, Version
 from runtimedb_dagster.domain.requests import ConnectionRefreshResult, TableRefreshResult
+from runtimedb_dagster_tests.support.parts import path_of
 from runtimedb_dagster_tests.support.servers import Server
 
 PASSWORD_ENV = "SOURCE_PASSWORD"
@@ -30,7 +31,7 @@ class Remote:
 
     def connect(self, **options: Any) -> None:
         """Register it, which discovers its tables."""
-        self.db.connect(self.name, self.server.url(self.database), password_env=PASSWORD_ENV, **options)
+        self.db.connect(self.name, self.server.url(self.database), password_env=PASSWORD_ENV, options=options)
 
     def table(self, name: str, schema: str | None = None) -> Table:
         """One of its tables, as the catalog has it now."""
@@ -68,7 +69,7 @@ class Remote:
     def arrow(self, name: str) -> pa.Table:
         """A table's version as pyarrow reads the file itself."""
         root = self.db.settings.home / "storage"
-        return pq.read_table(root / self.version(name).path)
+        return pq.read_table(root / path_of(self.version(name)))
 
 
 def same_text(value: str | None) -> str | None:

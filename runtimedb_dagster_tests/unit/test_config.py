@@ -23,8 +23,8 @@ def test_the_defaults_are_those_of_the_design(tmp_path: Path) -> None:
     assert settings.home == tmp_path / ".runtimedb"
     assert settings.grace_period == timedelta(seconds=60)
     assert settings.parallel_refresh == 4
-    assert settings.effective_catalog_url == f"sqlite:///{tmp_path}/.runtimedb/catalog.db"
-    assert settings.effective_storage_url == f"file://{tmp_path}/.runtimedb/storage"
+    assert settings.catalog_url == f"sqlite:///{tmp_path}/.runtimedb/catalog.db"
+    assert settings.storage_url == f"file://{tmp_path}/.runtimedb/storage"
     assert settings.duckdb_config == {"temp_directory": str(settings.home / "spill")}
 
 
@@ -140,7 +140,7 @@ def test_urls_that_may_hold_secrets_are_not_shown() -> None:
     settings = Settings(catalog_url="postgresql://me:hidden@host/db", storage_url="s3://hidden:hidden@bucket")
     assert "hidden" not in repr(settings)
     assert "hidden" not in str(settings)
-    assert settings.effective_catalog_url == "postgresql://me:hidden@host/db"
+    assert settings.catalog_url == "postgresql://me:hidden@host/db"
 
 
 def test_home_is_absolute_and_knows_the_users_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

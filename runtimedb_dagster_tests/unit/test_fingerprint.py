@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runtimedb_dagster.common.duck import connect
-from runtimedb_dagster.domain.model import Column
+from runtimedb_dagster.domain.columns import VersionColumn
 from runtimedb_dagster.engine.fingerprint import content, is_comparable, scan
 
 # Values that DuckDB's own hash takes for one another, among others: by type, as SQL.
@@ -51,7 +51,7 @@ def fingerprint(folder: Path, type_: str, values: list[str]) -> str:
     rows = ", ".join(f"(({value})::{type_})" for value in values)
     with connect({}) as duck:
         duck.execute(f"COPY (SELECT * FROM (VALUES {rows}) AS t(v)) TO '{file}' (FORMAT parquet)")
-        count, found = content(scan(duck, str(file)), [Column("v", type_)])
+        count, found = content(scan(duck, str(file)), [VersionColumn("v", type_)])
     assert count == len(values)
     return found
 
@@ -69,7 +69,7 @@ def test_values_that_changed_places_between_rows_are_other_rows(tmp_path: Path) 
         file = tmp_path / f"{random.getrandbits(64):x}.parquet"
         with connect({}) as duck:
             duck.execute(f"COPY (SELECT * FROM (VALUES {rows}) AS t(a, b)) TO '{file}' (FORMAT parquet)")
-            return content(scan(duck, str(file)), [Column("a", "INTEGER"), Column("b", "INTEGER")])[1]
+            return content(scan(duck, str(file)), [VersionColumn("a", "INTEGER"), VersionColumn("b", "INTEGER")])[1]
 
     assert (
         len({of("(1, 2), (3, 4)"), of("(1, 4), (3, 2)"), of("(2, 1), (4, 3)"), of("(1, 2), (1, 2)"), of("(3, 4)")}) == 5
@@ -177,4 +177,4 @@ def _of_values(duck: duckdb.DuckDBPyConnection, file: Path, type_: str, values: 
     for value in values:
         duck.execute("INSERT INTO t VALUES (?)", [value])
     duck.execute(f"COPY t TO '{file}' (FORMAT parquet)")
-    return content(scan(duck, str(file)), [Column("v", type_)])[1]
+    return content(scan(duck, str(file)), [VersionColumn("v", type_)])[1]

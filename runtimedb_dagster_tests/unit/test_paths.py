@@ -11,6 +11,32 @@ from hypothesis import strategies as st
 from runtimedb_dagster.storage.paths import is_safe, version_path
 
 NAMES = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=300)
+UNSAFE = [
+    "/etc/passwd",
+    "..",
+    "../outside/file",
+    "c1/../../outside/file",
+    "c1/./file",
+    "c1//file",
+    "",
+    "c1/",
+    "/",
+    "c1/*/file",
+    "c1/fil?",
+    "c1/[a]",
+    "c1/{a,b}",
+    "file:///etc/passwd",
+    "s3://bucket/key",
+    "c1/year=2024/file",
+    "c1/a b",
+    "c1\\file",
+    "c1/file\n",
+    "c1/file\x00",
+    "c1/ü",
+    "~root/.bashrc\n",
+    ".hidden",
+    "c1/" + "x" * 256,
+]
 CONNECTION, VERSION = "c" * 32, "f" * 32
 
 
@@ -71,6 +97,6 @@ def test_a_name_that_looks_like_an_encoded_one_is_not_taken_for_it() -> None:
     assert directory("main", encoded) != directory("main", "T1")
 
 
-@pytest.mark.parametrize("path", ["..", "a/../b", "/a", "a//b", "a/", "", "a/*", "a/b=c", "a b", "a\n", "ä", ".a"])
+@pytest.mark.parametrize("path", UNSAFE)
 def test_what_is_not_safe(path: str) -> None:
     assert not is_safe(path)

@@ -49,7 +49,7 @@ def test_brackets_in_a_columns_name_hide_it_from_no_mask(db: RuntimeDB, shop: So
         'CREATE TABLE answers ("contact[email]" VARCHAR, "contact[phone]" VARCHAR, "E\u0301mail" VARCHAR)',
         "INSERT INTO answers VALUES ('ann@example.org', '555', 'ann@example.org')",
     )
-    db.configure("shop", {"mask": "contact[email]:redact,é*:redact", "exclude_columns": "contact[phone]"})
+    db.configure("shop", options={"mask": "contact[email]:redact,é*:redact", "exclude_columns": "contact[phone]"})
     rediscover(db)
     refresh_all(db)
     assert rows(db, "SELECT * FROM shop.main.answers") == [("***", "***")]
@@ -58,8 +58,10 @@ def test_brackets_in_a_columns_name_hide_it_from_no_mask(db: RuntimeDB, shop: So
 def test_a_pattern_that_is_of_nothing_is_told(
     db: RuntimeDB, shop: SourceFile, caplog: pytest.LogCaptureFixture
 ) -> None:
-    db.configure("shop", {"mask": "*emial*:sha256,name:redact", "exclude": "ordres", "where": "customers: id > 0"})
+    db.configure(
+        "shop", options={"mask": "*emial*:sha256,name:redact", "exclude": "ordres", "where": "customers: id > 0"}
+    )
     with caplog.at_level(logging.WARNING):
         rediscover(db)
-    (told,) = [record.getMessage() for record in caplog.records if "nothing is meant" in record.getMessage()]
-    assert told == "connection 'shop': nothing is meant by exclude 'ordres', mask '*emial*'"
+    (told,) = [record.getMessage() for record in caplog.records if "nothing matches" in record.getMessage()]
+    assert told == "connection 'shop': nothing matches exclude 'ordres', mask '*emial*'"

@@ -14,9 +14,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from runtimedb_dagster import RuntimeDB
+from runtimedb_dagster.domain.columns import VersionColumn
 from runtimedb_dagster.domain.errors import TypeContractError
-from runtimedb_dagster.domain.model import Column
-from runtimedb_dagster_tests.support.parts import Inside, SourceFile, current, refresh_one, rows
+from runtimedb_dagster_tests.support.parts import Inside, SourceFile, current, path_of, refresh_one, rows
 
 NINES = "9" * 38
 PAST = "1" + "0" * 38
@@ -138,7 +138,7 @@ def make_table(db: RuntimeDB, make_source: Callable[..., SourceFile]) -> Callabl
 
 def footer_of(inside: Inside, db: RuntimeDB) -> Any:
     """The footer of the only version."""
-    return pq.ParquetFile(inside.storage.location(current(db, "t", "s").path))
+    return pq.ParquetFile(inside.storage.location(path_of(current(db, "t", "s"))))
 
 
 def arrow_type(inside: Inside, db: RuntimeDB) -> str:
@@ -172,7 +172,7 @@ def test_exact_values_are_the_same_to_python(
 ) -> None:
     make_table("DECIMAL(38,10)", "12345678901234567890.0123456789", "-0.0000000001")
     refresh_one(db, "t", "s")
-    table = pq.read_table(inside.storage.location(current(db, "t", "s").path))
+    table = pq.read_table(inside.storage.location(path_of(current(db, "t", "s"))))
     assert {Decimal(str(value)) for value in table.column("v").to_pylist()} == {
         Decimal("-1e-10"),
         Decimal("12345678901234567890.0123456789"),
@@ -182,7 +182,7 @@ def test_exact_values_are_the_same_to_python(
 def test_hugeints_are_the_same_to_arrow(db: RuntimeDB, inside: Inside, make_table: Callable[..., SourceFile]) -> None:
     make_table("HUGEINT", NINES, str(2**64 + 1))
     refresh_one(db, "t", "s")
-    table = pq.read_table(inside.storage.location(current(db, "t", "s").path))
+    table = pq.read_table(inside.storage.location(path_of(current(db, "t", "s"))))
     assert {str(value) for value in table.column("v").to_pylist()} == {str(2**64 + 1), NINES}
 
 
@@ -283,7 +283,7 @@ def test_geometry_is_wkb_with_geoparquet_metadata(
     assert json.loads(footer.metadata.metadata[b"geo"])["columns"]["v"]["encoding"] == "WKB"
     points = rows(db, "SELECT CAST(v AS VARCHAR) FROM s.main.t ORDER BY id")
     assert points == source.run("SELECT CAST(v AS VARCHAR) FROM t ORDER BY id")
-    wkb = pq.read_table(inside.storage.location(current(db, "t", "s").path)).column("v").to_pylist()
+    wkb = pq.read_table(inside.storage.location(path_of(current(db, "t", "s")))).column("v").to_pylist()
     assert bytes.fromhex("0101000000000000000000f03f0000000000000040") in wkb
 
 
@@ -295,11 +295,11 @@ def test_what_a_column_was_is_kept_in_the_file(
     refresh_one(db, "t", "s")
     about = json.loads(footer_of(inside, db).metadata.metadata[b"runtimedb"])
     assert about["table"] == "s.main.t"
-    columns = [Column(**column) for column in about["columns"]]
+    columns = [VersionColumn(**column) for column in about["columns"]]
     assert tuple(columns) == current(db, "t", "s").columns
     assert columns == [
-        Column("id", "INTEGER", nullable=False),
-        Column("v", "VARCHAR", source_type="INTERVAL", declared="INTERVAL kept as VARCHAR"),
+        VersionColumn("id", "INTEGER", nullable=False),
+        VersionColumn("v", "VARCHAR", source_type="INTERVAL", declared="INTERVAL kept as VARCHAR"),
     ]
 
 

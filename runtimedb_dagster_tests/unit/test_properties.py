@@ -19,11 +19,13 @@ from hypothesis import strategies as st
 from runtimedb_dagster import RefreshRequest, Settings
 from runtimedb_dagster.common.heartbeat import utc_now
 from runtimedb_dagster.common.sql import identifier, literal
+from runtimedb_dagster.domain.columns import SourceColumn
 from runtimedb_dagster.domain.errors import ConfigurationError, QueryError, RequestError, TypeContractError
-from runtimedb_dagster.domain.model import Column
+from runtimedb_dagster.domain.options import ConnectionOptions
 from runtimedb_dagster.query.sandbox import tables_named
 from runtimedb_dagster.sources.attached.projection import project
-from runtimedb_dagster.sources.registry import DIALECTS, ConnectionOptions, SourceUrl, validate
+from runtimedb_dagster.sources.registry import DIALECTS, validate
+from runtimedb_dagster.sources.url import SourceUrl
 from runtimedb_dagster.storage import FileStorage, open_storage
 from runtimedb_dagster_tests.storage.test_storage import PATH
 
@@ -226,8 +228,8 @@ def test_any_type_is_refused_or_arrives_as_promised(written: str, name: str) -> 
         of = str(duck.execute("SELECT data_type FROM duckdb_columns() WHERE table_name = 't'").fetchall()[0][0])
         if "UNION" in written:
             with pytest.raises(TypeContractError):
-                project(Column(name, of))
+                project(SourceColumn(name, of))
             return
-        projected = project(Column(name, of))
+        projected = project(SourceColumn(name, of))
         found = duck.execute(f"DESCRIBE SELECT {projected.expression} FROM t").fetchall()
         assert [(column[0], column[1]) for column in found] == [(name, projected.column.type)]

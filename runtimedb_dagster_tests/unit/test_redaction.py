@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from runtimedb_dagster.common.redaction import hider, shown
+from runtimedb_dagster.common.redaction import redactor, shown
 
 CANARY = "C4nary9zQ"
 URLS = [
@@ -33,7 +33,7 @@ URLS = [
 @pytest.mark.parametrize("url", URLS)
 def test_no_form_of_a_password_is_shown(url: str) -> None:
     assert CANARY not in shown(url)
-    assert CANARY not in hider(url)(f"it failed: {url}, {CANARY}")
+    assert CANARY not in redactor(url)(f"it failed: {url}, {CANARY}")
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_what_may_be_shown_is(url: str, expected: str) -> None:
 
 
 def test_what_is_no_secret_stays_in_a_text() -> None:
-    assert hider("postgresql://me@host:5432/x")("host:5432 refuses me") == "host:5432 refuses me"
+    assert redactor("postgresql://me@host:5432/x")("host:5432 refuses me") == "host:5432 refuses me"
 
 
 @pytest.mark.parametrize("debug", [[], ["--debug"]])

@@ -6,7 +6,7 @@ import dagster as dg
 import pyarrow as pa
 from dagster_duckdb import DuckDBResource
 
-from runtimedb_dagster.dagster.downstream import RuntimeDBResource, table_deps, table_input, tables_changed
+from runtimedb_dagster import RuntimeDBResource, table_deps, table_input, tables_changed
 
 
 @dg.asset(ins={"tables": table_input("flights", [("main", "flights"), ("reference", "airlines")])})

@@ -1,25 +1,26 @@
-"""Chunks of a refresh: how tables are dealt out, and the refresh of one chunk in a step of its own."""
+"""Chunks of a refresh: how tables are divided, and the refresh of one chunk in a step of its own."""
 
 # No `from __future__ import annotations`: this is called in ops, whose contexts Dagster checks.
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from time import monotonic
 from typing import Any
 
 import dagster as dg
 
-from runtimedb_dagster.dagster.checks import unreadable
+from runtimedb_dagster.dagster.checks import unreadable_tables
 from runtimedb_dagster.dagster.events import Record
-from runtimedb_dagster.dagster.failures import is_passing, try_again
+from runtimedb_dagster.dagster.failures import is_transient, retry
 from runtimedb_dagster.dagster.names import asset_key
-from runtimedb_dagster.dagster.process import database
+from runtimedb_dagster.dagster.process import runtimedb
 from runtimedb_dagster.domain.errors import RuntimeDBError
-from runtimedb_dagster.domain.model import Table, TableRef
+from runtimedb_dagster.domain.names import TableRef
+from runtimedb_dagster.domain.outcomes import Event, Failed, Outcome, Progress
 from runtimedb_dagster.domain.settings import IN_PROCESS, Settings
+from runtimedb_dagster.domain.tables import Table
 from runtimedb_dagster.engine.facade import RuntimeDB
-from runtimedb_dagster.engine.refresh import Refreshed, RefreshProgress
 
-__all__ = ["Chunk", "Json", "deal", "leave_if_over"]
+__all__ = ["Chunk", "Json", "divide", "leave_if_over"]
 
 Json = dict[str, Any]
 ENDED_INTERVAL_SECONDS = 5.0
@@ -27,8 +28,8 @@ ENDED_INTERVAL_SECONDS = 5.0
 MOST_CHUNKS = 100
 
 
-def deal(settings: Settings, tables: Sequence[Table]) -> list[list[str]]:
-    """The keys of tables, dealt out so that each chunk has its share of the large ones, which come first."""
+def divide(settings: Settings, tables: Sequence[Table]) -> list[list[str]]:
+    """The keys of tables, divided so that each chunk has its share of the large ones, which come first."""
     size = len(tables) if settings.executor == IN_PROCESS else settings.chunk_tables
     count = min(-(-len(tables) // max(size, 1)), MOST_CHUNKS)
     largest_first = sorted(tables, key=lambda table: table.estimated_rows or 0, reverse=True)
@@ -42,42 +43,42 @@ class Chunk:
         self.context, self.settings = context, settings
         self.connection, self.since, self.keys = chunk["connection"], chunk["since"], chunk["keys"]
         self.full = chunk["full"]
-        self.outcomes: dict[str, Refreshed] = {}
+        self.outcomes: dict[str, Outcome] = {}
         self.checked = monotonic()
 
     def refresh(self) -> Json:
         """Refresh the tables; says how many were, and what became of the others."""
         leave_if_over(self.context)
         try:
-            return self._result(None, self._refresh(database(self.settings)))
+            return self._result(None, self._refresh(runtimedb(self.settings)))
         except RuntimeDBError as error:
-            try_again(self.context, error, self.settings.retry_delay)
+            retry(self.context, error, self.settings.retry_delay)
             self.context.log.error("%s", error)  # noqa: TRY400 - it is one line for the user, and reported at the end
             return self._result(error, [])
 
     def _refresh(self, db: RuntimeDB) -> list[str]:
-        by_key = {table.ref.partition_key: table for table in db.tables(self.connection)}
-        tables = [by_key[key] for key in self.keys if key in by_key]
-        key = asset_key(self.settings, db.connection(self.connection).name)
-        record = Record(self.context, key, len(tables))
-
-        def watch(_progress: RefreshProgress) -> None:
-            record.keep_up()
-            self._stop_if_over()
-
-        outcomes = db.refresh_tables(
-            self.connection, tables, since=self.since, progress=watch, note=self.context.log.info, full=self.full
-        )
-        for outcome in record.of(outcomes):
+        connection = db.connection(self.connection)
+        tables = db.engine.tables_there(connection, self.keys)
+        record = Record(self.context, asset_key(self.settings, connection.name), len(tables))
+        events = db.engine.refresh(connection, tables, since=self.since, full=self.full)
+        for outcome in record.follow(self._until_over(events)):
             self.outcomes[outcome.ref.partition_key] = outcome
-        errors = [outcome.error for outcome in self.outcomes.values()]
-        if errors and errors[0] and all(map(is_passing, errors)):
-            try_again(self.context, errors[0], self.settings.retry_delay)
-        return unreadable(db, self.connection, tables)
+        errors = [outcome.error if isinstance(outcome, Failed) else None for outcome in self.outcomes.values()]
+        if errors and errors[0] and all(map(is_transient, errors)):
+            retry(self.context, errors[0], self.settings.retry_delay)
+        return unreadable_tables(db, connection, self.keys)
+
+    def _until_over(self, events: Iterable[Event]) -> Iterator[Event]:
+        """The events of a refresh, until its run has ended."""
+        for event in events:
+            yield event
+            if isinstance(event, Progress) and monotonic() - self.checked > ENDED_INTERVAL_SECONDS:
+                self.checked = monotonic()
+                leave_if_over(self.context)
 
     def _result(self, error: Exception | None, unreadable_files: list[str]) -> Json:
-        good = [outcome.version for outcome in self.outcomes.values() if outcome.version and not outcome.error]
-        failed = {key: str(outcome.error) for key, outcome in self.outcomes.items() if outcome.error}
+        good = [outcome.version for outcome in self.outcomes.values() if not isinstance(outcome, Failed)]
+        failed = {key: str(each.error) for key, each in self.outcomes.items() if isinstance(each, Failed)}
         missed = {key: str(error or self._gone(key)) for key in self.keys if key not in self.outcomes}
         return {
             "run": self.context.run_id,
@@ -89,13 +90,8 @@ class Chunk:
         }
 
     def _gone(self, key: str) -> str:
-        connection = database(self.settings).connection(self.connection).name
+        connection = runtimedb(self.settings).connection(self.connection).name
         return f"{TableRef.from_partition_key(connection, key)}: the table is no longer in the catalog"
-
-    def _stop_if_over(self) -> None:
-        if monotonic() - self.checked > ENDED_INTERVAL_SECONDS:
-            self.checked = monotonic()
-            leave_if_over(self.context)
 
 
 def leave_if_over(context: dg.OpExecutionContext) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from importlib import import_module
 
 import dagster as dg
@@ -30,4 +29,4 @@ def refresh_executor(settings: Settings) -> dg.ExecutorDefinition:
         raise ConfigurationError(f"Setting 'executor': '{settings.executor}' is not an executor of Dagster")
     if settings.executor_config is None:
         return executor
-    return executor.configured(json.loads(settings.executor_config))
+    return executor.configured(settings.executor_config)

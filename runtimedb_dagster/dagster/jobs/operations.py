@@ -5,11 +5,12 @@
 import dagster as dg
 from pydantic import Field
 
-from runtimedb_dagster.dagster.events import tell
+from runtimedb_dagster.dagster.events import report_result
 from runtimedb_dagster.dagster.failures import as_failures
 from runtimedb_dagster.dagster.jobs.refresh import build_refresh
 from runtimedb_dagster.dagster.partitions import sync
-from runtimedb_dagster.dagster.process import database
+from runtimedb_dagster.dagster.process import runtimedb
+from runtimedb_dagster.domain.names import CONNECT_JOB, PURGE_JOB, REMOVE_JOB, op_name
 from runtimedb_dagster.domain.settings import Settings
 
 __all__ = ["build_jobs"]
@@ -41,28 +42,30 @@ class RemoveConfig(dg.Config):
 def build_jobs(settings: Settings) -> list[dg.JobDefinition]:
     """The jobs `refresh`, `connect`, `purge` and `remove`."""
 
-    @dg.op(name="runtimedb_connect", out=dg.Out(dg.Nothing), description="Registers a remote database.")
+    @dg.op(name=op_name(CONNECT_JOB), out=dg.Out(dg.Nothing), description="Registers a remote database.")
     def connect(context: dg.OpExecutionContext, config: ConnectConfig) -> None:
         with as_failures():
-            db = database(settings)
-            connection = db.connect(config.name, config.url, password_env=config.password_env, **config.options)
+            db = runtimedb(settings)
+            connection = db.connect(config.name, config.url, options=config.options, password_env=config.password_env)
             tables = db.tables(connection.id)
             sync(context, settings, connection, tables)
             context.log.info("Connection '%s' shows after this code location reloads", connection.name)
-            tell(context, {"connection_id": connection.id, "name": connection.name, "tables": len(tables)}, good=True)
+            report_result(
+                context, {"connection_id": connection.id, "name": connection.name, "tables": len(tables)}, good=True
+            )
 
-    @dg.op(name="runtimedb_purge", out=dg.Out(dg.Nothing), description="Forgets versions and keeps the tables.")
+    @dg.op(name=op_name(PURGE_JOB), out=dg.Out(dg.Nothing), description="Forgets versions and keeps the tables.")
     def purge(context: dg.OpExecutionContext, config: PurgeConfig) -> None:
         with as_failures():
-            result = database(settings).purge(config.connection, config.schema_name, config.table_name)
-            tell(context, result.to_dict(), good=True)
+            result = runtimedb(settings).purge(config.connection, config.schema_name, config.table_name)
+            report_result(context, result.to_dict(), good=True)
 
-    @dg.op(name="runtimedb_remove", out=dg.Out(dg.Nothing), description="Forgets a connection with its versions.")
+    @dg.op(name=op_name(REMOVE_JOB), out=dg.Out(dg.Nothing), description="Forgets a connection with its versions.")
     def remove(context: dg.OpExecutionContext, config: RemoveConfig) -> None:
         with as_failures():
-            tell(context, database(settings).remove(config.connection).to_dict(), good=True)
+            report_result(context, runtimedb(settings).remove(config.connection).to_dict(), good=True)
 
-    return [build_refresh(settings), _job("connect", connect), _job("purge", purge), _job("remove", remove)]
+    return [build_refresh(settings), _job(CONNECT_JOB, connect), _job(PURGE_JOB, purge), _job(REMOVE_JOB, remove)]
 
 
 def _job(name: str, op: dg.OpDefinition) -> dg.JobDefinition:

@@ -13,16 +13,17 @@ import dagster as dg
 from pydantic import Field
 
 from runtimedb_dagster.common.heartbeat import utc_now
+from runtimedb_dagster.common.words import counted
 from runtimedb_dagster.dagster.checks import as_event, check_results
-from runtimedb_dagster.dagster.events import plan, summary, tell
+from runtimedb_dagster.dagster.events import announce, report_result, summary
 from runtimedb_dagster.dagster.failures import as_failures
-from runtimedb_dagster.dagster.jobs.chunks import Chunk, Json, deal, leave_if_over
+from runtimedb_dagster.dagster.jobs.chunks import Chunk, Json, divide, leave_if_over
 from runtimedb_dagster.dagster.jobs.executors import refresh_executor
 from runtimedb_dagster.dagster.jobs.handover import handover_io_manager
 from runtimedb_dagster.dagster.names import asset_key
 from runtimedb_dagster.dagster.partitions import sync
-from runtimedb_dagster.dagster.process import database
-from runtimedb_dagster.domain.model import TableRef
+from runtimedb_dagster.dagster.process import runtimedb
+from runtimedb_dagster.domain.names import REFRESH_JOB, TableRef, op_name
 from runtimedb_dagster.domain.requests import (
     ConnectionRefreshResult,
     DiscoveryResult,
@@ -70,7 +71,7 @@ class RefreshConfig(dg.Config):
 
 def refresh_config(config: Json) -> Json:
     """The run config of the job."""
-    return {"ops": {"runtimedb_refresh": {"config": config}}}
+    return {"ops": {op_name(REFRESH_JOB): {"config": config}}}
 
 
 def build_refresh(settings: Settings) -> dg.JobDefinition:
@@ -78,7 +79,7 @@ def build_refresh(settings: Settings) -> dg.JobDefinition:
     description = "Discovers tables, or makes new versions."
 
     @dg.op(
-        name="runtimedb_refresh",
+        name=op_name(REFRESH_JOB),
         description=description,
         out={
             "chunk": dg.DynamicOut(Json, io_manager_key=HANDOVER),
@@ -89,7 +90,7 @@ def build_refresh(settings: Settings) -> dg.JobDefinition:
         leave_if_over(context)
         with as_failures(settings.retry_delay):
             if config.data:
-                yield from _plan(context, settings, config)
+                yield from _divided(context, settings, config)
             else:
                 _discover(context, settings, config)
 
@@ -106,13 +107,13 @@ def build_refresh(settings: Settings) -> dg.JobDefinition:
         with as_failures():
             _report(context, settings, planned, _again(context, settings, planned, chunks))
 
-    @dg.graph(name="refresh", description=description)
+    @dg.graph(name=REFRESH_JOB, description=description)
     def graph() -> None:
         chunk, planned = refresh()
         report(planned, chunk.map(refresh_chunk).collect())
 
     return graph.to_job(
-        name="refresh",
+        name=REFRESH_JOB,
         description=description,
         executor_def=refresh_executor(settings),
         resource_defs={HANDOVER: handover_io_manager},
@@ -121,27 +122,32 @@ def build_refresh(settings: Settings) -> dg.JobDefinition:
 
 
 def _discover(context: dg.OpExecutionContext, settings: Settings, config: RefreshConfig) -> None:
-    db, request = database(settings), config.request()
+    db, request = runtimedb(settings), config.request()
     result = db.refresh(request, confirm=config.confirm)
     for connection in db.connections():
         if request.connection in (None, connection.name, connection.id):
             sync(context, settings, connection, db.tables(connection.id))
     errors = result.errors if isinstance(result, DiscoveryResult) else []
-    tell(context, result.to_dict(), good=not errors)
+    report_result(context, result.to_dict(), good=not errors)
     if errors:
-        told = "\n".join(error["error"] for error in errors)
-        raise dg.Failure(f"{len(errors)} connections could not be discovered:\n{told}", allow_retries=False)
+        reasons = "\n".join(error["error"] for error in errors)
+        message = f"{counted(len(errors), 'connection')} could not be discovered:\n{reasons}"
+        raise dg.Failure(message, allow_retries=False)
 
 
-def _plan(context: dg.OpExecutionContext, settings: Settings, config: RefreshConfig) -> Iterator[Any]:
-    db, request, started = database(settings), config.request(), utc_now()
-    connection, tables = db.plan(request)
+def _divided(context: dg.OpExecutionContext, settings: Settings, config: RefreshConfig) -> Iterator[Any]:
+    db, request, started = runtimedb(settings), config.request(), utc_now()
+    connection, tables = db.engine.select(request)
     sync(context, settings, connection, db.tables(connection.id))
-    plan(context, asset_key(settings, connection.name), tables)
-    shared = {"connection": connection.id, "since": db.mark(), "full": request.full}
+    announce(context, asset_key(settings, connection.name), tables)
+    shared = {
+        "connection": connection.id,
+        "since": db.engine.next_sequence(),
+        "full": request.full,
+    }
     one = {"schema_name": request.schema_name, "table_name": request.table_name} if request.table_name else None
     yield dg.Output(shared | {"started": started.isoformat(), "tables": len(tables), "one": one}, "planned")
-    for number, keys in enumerate(deal(settings, tables), start=1):
+    for number, keys in enumerate(divide(settings, tables), start=1):
         yield dg.DynamicOutput(shared | {"keys": keys}, mapping_key=str(number), output_name="chunk")
 
 
@@ -151,15 +157,15 @@ def _again(context: dg.OpExecutionContext, settings: Settings, planned: Json, ch
     keys = [key for chunk in earlier for key in chunk["failed"]]
     if not keys:
         return chunks
-    db = database(settings)
-    tables = [table for table in db.tables(planned["connection"]) if table.ref.partition_key in keys]
-    plan(context, asset_key(settings, db.connection(planned["connection"]).name), tables)
+    db = runtimedb(settings)
+    connection = db.connection(planned["connection"])
+    announce(context, asset_key(settings, connection.name), db.engine.tables_there(connection, keys))
     result = Chunk(context, settings, planned | {"keys": keys})
     return [*(chunk | {"failed": {}} for chunk in chunks), result.refresh()]
 
 
 def _report(context: dg.OpExecutionContext, settings: Settings, planned: Json, chunks: list[Json]) -> None:
-    db = database(settings)
+    db = runtimedb(settings)
     connection = db.connection(planned["connection"])
     failed = {key: error for chunk in chunks for key, error in chunk["failed"].items()}
     unreadable = [problem for chunk in chunks for problem in chunk["unreadable"]]
@@ -167,7 +173,7 @@ def _report(context: dg.OpExecutionContext, settings: Settings, planned: Json, c
         event: Any = as_event(result)  # the signature of log_event forgets checks, its body takes them
         context.log_event(event)
     if not (planned["one"] and failed):
-        tell(context, _result(planned, chunks, failed).to_dict(), good=not failed)
+        report_result(context, _result(planned, chunks, failed).to_dict(), good=not failed)
     if failed:
         raise dg.Failure(summary(connection.name, list(failed.values()), planned["tables"]), allow_retries=False)
 

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Generic, TypeVar
 
 import duckdb
 
 from runtimedb_dagster.common.duck import first_line
 from runtimedb_dagster.common.sql import literal, qualified
-from runtimedb_dagster.domain.model import Column, DiscoveredTable, TableRef
+from runtimedb_dagster.domain.columns import SourceColumn
+from runtimedb_dagster.domain.names import TableRef
+from runtimedb_dagster.domain.tables import DiscoveredTable
 from runtimedb_dagster.sources.attached.projection import Projected, project
 from runtimedb_dagster.sources.attached.watch import Peer
 
 __all__ = [
-    "AttachedDialect",
     "Dialect",
+    "PlainDialect",
     "Relation",
+    "Scan",
     "TableIsGone",
     "attached",
     "described",
@@ -25,162 +29,147 @@ __all__ = [
     "discovery_query",
 ]
 
+C = TypeVar("C", bound=SourceColumn)
+
 
 @dataclass(frozen=True)
-class Relation:
+class Relation(Generic[C]):
     """A remote table as the transaction that reads it sees it.
 
     Attributes:
-        columns: in the words of the source.
+        columns: with what the dialect needs to read them.
         session: the source's id of the session that reads, by which it can be cancelled.
-        native: whether DuckDB's own scan may read it, rather than a query of ours on the server.
+        scannable: whether DuckDB's own scan may read it, rather than a query of ours on the server.
         state: what the dialect has to know after the reading, to tell whether the table changed meanwhile.
     """
 
-    columns: tuple[Column, ...]
+    columns: tuple[C, ...]
     session: int | None = None
-    native: bool = True
+    scannable: bool = True
     state: Any = None
+
+
+@dataclass(frozen=True)
+class Scan(Generic[C]):
+    """A remote table that is about to be read.
+
+    Attributes:
+        duck: the connection in whose open transaction it is read.
+        alias: the name that the database is attached by.
+        projection: what is read of it.
+        where: the condition that its rows must meet, in SQL of the source.
+        is_first: whether nothing was read in its transaction before.
+        native: whether DuckDB's own scan reads it.
+    """
+
+    duck: duckdb.DuckDBPyConnection
+    alias: str
+    ref: TableRef
+    relation: Relation[C]
+    projection: Sequence[Projected]
+    where: str | None
+    is_first: bool
+    native: bool = False
 
 
 class TableIsGone(Exception):  # noqa: N818 - it ends in what the user reads
     """A dialect found no such table."""
 
 
-class Dialect(Protocol):
-    """One is made per attached source. All that raises `duckdb.Error` is told in the words of `explain`."""
+class Dialect(ABC, Generic[C]):
+    """One is made per attached source. All that raises `duckdb.Error` is explained by `explain`."""
 
-    extensions: Sequence[str]
-    config: Mapping[str, Any]
+    extensions: Sequence[str] = ()
+    config: Mapping[str, Any] = {}
 
+    @abstractmethod
     def attach(self, duck: duckdb.DuckDBPyConnection) -> str:
         """Attach the remote database read-only; returns the name it is attached by."""
 
     def peer(self) -> Peer | None:
         """The server, if sockets to it may be shut down when time is over."""
+        return None
 
     def check(self, duck: duckdb.DuckDBPyConnection, alias: str) -> None:
         """Ask the source for something small."""
+        duck.execute(f"SELECT count(*) FROM duckdb_schemas() WHERE database_name = {literal(alias)}")
 
     def discover(self, duck: duckdb.DuckDBPyConnection, alias: str) -> list[DiscoveredTable]:
-        """All tables and views, by as few queries as the source allows."""
+        """All tables and views with their columns, by as few queries as the source allows."""
+        return discovered(duck.execute(discovery_query(alias)).fetchall())
 
-    def describe(self, duck: duckdb.DuckDBPyConnection, alias: str, ref: TableRef) -> Relation:
-        """The table as the transaction that `duck` has just begun sees it.
+    @abstractmethod
+    def describe(self, duck: duckdb.DuckDBPyConnection, alias: str, ref: TableRef) -> Relation[C]:
+        """The table as the transaction of `duck` sees it.
 
         Raises:
             TableIsGone
         """
 
-    def project(self, column: Column) -> Projected:
-        """The select-list entry that yields a column as the type contract demands."""
-
-    def origin(
-        self,
-        duck: duckdb.DuckDBPyConnection,
-        alias: str,
-        ref: TableRef,
-        relation: Relation,
-        projection: Sequence[Projected],
-        where: str | None,
-    ) -> str:
-        """What the select list reads from, after the guards have found nothing in the same transaction.
+    @abstractmethod
+    def project(self, column: C) -> Projected:
+        """The select-list entry that yields a column as the type contract demands.
 
         Raises:
-            TypeContractError: a value has no exact form.
+            TypeContractError: its type has no exact form.
         """
 
-    def confirm(self, duck: duckdb.DuckDBPyConnection, alias: str, ref: TableRef, relation: Relation) -> str | None:
+    def treatment(self, schema_name: str, table_name: str, column: SourceColumn) -> str | None:  # noqa: ARG002
+        """What the options make of a column beyond its type, as a part of the recipe; None: nothing."""
+        return None
+
+    def options_of_rows(self) -> Mapping[str, str]:
+        """The options that decide which rows the source shows, where they are not the defaults."""
+        return {}
+
+    def is_native(self, scan: Scan[C]) -> bool:
+        """Whether DuckDB's own scan reads every column right."""
+        return scan.relation.scannable
+
+    def guard(self, scan: Scan[C]) -> None:
+        """Look, in the transaction of the read, for values that have no exact form.
+
+        Raises:
+            TypeContractError: there is one.
+        """
+
+    def from_clause(self, scan: Scan[C]) -> str:
+        """What the select list reads from."""
+        return attached(scan.alias, scan.ref, scan.where)
+
+    def confirm(self, scan: Scan[C]) -> str | None:  # noqa: ARG002
         """After the reading, in its transaction: why it may not be what it should be; None if it is."""
+        return None
 
     def cancel(self, duck: duckdb.DuckDBPyConnection, alias: str, session: int) -> None:
         """End what a session of the source is doing, where DuckDB's interrupt would wait for it."""
 
-    def is_passing(self, error: str) -> bool:
+    def is_transient(self, error: str) -> bool:  # noqa: ARG002
         """Whether an error may be gone when one tries again."""
-
-    def explain(self, error: str) -> str:
-        """What DuckDB's message of an error means and what to do, or its first line."""
-
-    def words(
-        self,
-        duck: duckdb.DuckDBPyConnection,
-        alias: str,
-        ref: TableRef,
-        relation: Relation,
-        projection: Sequence[Projected],
-        where: str | None,
-        error: str,
-    ) -> str | None:
-        """After a failed reading and its rollback: more of the source's words than the error has, if there are."""
-
-
-class AttachedDialect:
-    """A dialect of whose database DuckDB tells everything."""
-
-    extensions: Sequence[str] = ()
-    config: Mapping[str, Any] = {}
-
-    def peer(self) -> Peer | None:
-        """None."""
-        return None
-
-    def check(self, duck: duckdb.DuckDBPyConnection, alias: str) -> None:
-        """Count its schemas."""
-        duck.execute(f"SELECT count(*) FROM duckdb_schemas() WHERE database_name = {literal(alias)}")
-
-    def discover(self, duck: duckdb.DuckDBPyConnection, alias: str) -> list[DiscoveredTable]:
-        """Tables and views, with their columns, from DuckDB's own catalog functions."""
-        return discovered(duck.execute(discovery_query(alias)).fetchall())
-
-    def describe(self, duck: duckdb.DuckDBPyConnection, alias: str, ref: TableRef) -> Relation:
-        """The table in DuckDB's words."""
-        return described(duck, qualified(alias, ref.schema_name, ref.table_name))
-
-    def project(self, column: Column) -> Projected:
-        """As DuckDB holds it."""
-        return project(column)
-
-    def origin(
-        self,
-        duck: duckdb.DuckDBPyConnection,  # noqa: ARG002
-        alias: str,
-        ref: TableRef,
-        relation: Relation,  # noqa: ARG002
-        projection: Sequence[Projected],  # noqa: ARG002
-        where: str | None,
-    ) -> str:
-        """The attached table itself."""
-        return attached(alias, ref, where)
-
-    def confirm(self, duck: duckdb.DuckDBPyConnection, alias: str, ref: TableRef, relation: Relation) -> str | None:
-        """Nothing to say: DuckDB's transaction is the source's."""
-
-    def cancel(self, duck: duckdb.DuckDBPyConnection, alias: str, session: int) -> None:
-        """DuckDB's interrupt is enough."""
-
-    def is_passing(self, error: str) -> bool:  # noqa: ARG002
-        """Nothing is known to pass."""
         return False
 
     def explain(self, error: str) -> str:
-        """DuckDB's own words."""
+        """What DuckDB's message of an error means and what to do, or its first line."""
         return first_line(error)
 
-    def words(
-        self,
-        duck: duckdb.DuckDBPyConnection,
-        alias: str,
-        ref: TableRef,
-        relation: Relation,
-        projection: Sequence[Projected],
-        where: str | None,
-        error: str,
-    ) -> str | None:
-        """Nothing to add: DuckDB says it all."""
+    def detail(self, scan: Scan[C], error: str) -> str | None:  # noqa: ARG002
+        """After a failed reading and its rollback: what the source can add to the error; None if nothing."""
+        return None
 
 
-def described(duck: duckdb.DuckDBPyConnection, relation: str, target: str | None = None) -> Relation:
+class PlainDialect(Dialect[SourceColumn]):
+    """A dialect of whose database DuckDB tells everything there is to know."""
+
+    def describe(self, duck: duckdb.DuckDBPyConnection, alias: str, ref: TableRef) -> Relation[SourceColumn]:
+        """The table in DuckDB's words."""
+        return described(duck, qualified(alias, ref.schema_name, ref.table_name))
+
+    def project(self, column: SourceColumn) -> Projected:
+        """As DuckDB holds it."""
+        return project(column)
+
+
+def described(duck: duckdb.DuckDBPyConnection, relation: str, target: str | None = None) -> Relation[SourceColumn]:
     """What DuckDB says of an attached table.
 
     Args:
@@ -199,7 +188,7 @@ def described(duck: duckdb.DuckDBPyConnection, relation: str, target: str | None
         raise TableIsGone(f" ({first_line(error)})") from error
     places = {name: place for place, name in enumerate(order)}
     rows.sort(key=lambda row: places.get(row[0], 0))
-    return Relation(tuple(Column(row[0], row[1], nullable=row[2] == "YES") for row in rows))
+    return Relation(tuple(SourceColumn(row[0], row[1], nullable=row[2] == "YES") for row in rows))
 
 
 def attached(alias: str, ref: TableRef, where: str | None) -> str:
@@ -215,7 +204,7 @@ def discovered(rows: Iterable[Sequence[Any]]) -> list[DiscoveredTable]:
             schema_name,
             table_name,
             kind,
-            tuple(Column(**column) for column in columns),
+            tuple(SourceColumn.from_dict(column) for column in columns),
             tuple(primary_key or ()),
             comment,
             estimated_rows,

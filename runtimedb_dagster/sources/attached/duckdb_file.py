@@ -11,8 +11,9 @@ from pydantic import BaseModel, ConfigDict
 
 from runtimedb_dagster.common.duck import first_line
 from runtimedb_dagster.common.sql import identifier, literal
-from runtimedb_dagster.domain.model import TableRef
-from runtimedb_dagster.sources.attached.dialect import AttachedDialect, Relation
+from runtimedb_dagster.domain.columns import SourceColumn
+from runtimedb_dagster.domain.names import TableRef
+from runtimedb_dagster.sources.attached.dialect import PlainDialect, Relation
 from runtimedb_dagster.sources.url import SourceUrl
 
 __all__ = ["DuckDBFile", "NoOptions"]
@@ -26,7 +27,7 @@ class NoOptions(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
-class DuckDBFile(AttachedDialect):
+class DuckDBFile(PlainDialect):
     """The dialect of a DuckDB file. It is opened read-only, so a process that writes it locks it.
 
     The connection's password is the key of an encrypted file.
@@ -73,12 +74,12 @@ class DuckDBFile(AttachedDialect):
             else:
                 return
 
-    def describe(self, duck: duckdb.DuckDBPyConnection, alias: str, ref: TableRef) -> Relation:
+    def describe(self, duck: duckdb.DuckDBPyConnection, alias: str, ref: TableRef) -> Relation[SourceColumn]:
         """The table in DuckDB's words. Views of the source may name their tables without schema or database."""
         duck.execute(f"USE {identifier(alias)}")
         return super().describe(duck, alias, ref)
 
-    def is_passing(self, error: str) -> bool:
+    def is_transient(self, error: str) -> bool:
         """A file that somebody writes."""
         return "Could not set lock" in error or "already attached" in error
 

@@ -16,12 +16,13 @@ from pydantic import Field
 
 from runtimedb_dagster.common.duck import first_line
 from runtimedb_dagster.common.sql import identifier, literal, qualified
+from runtimedb_dagster.domain.columns import SourceColumn
 from runtimedb_dagster.domain.errors import TypeContractError
-from runtimedb_dagster.domain.model import TableRef
-from runtimedb_dagster.sources.attached.dialect import AttachedDialect, Relation
+from runtimedb_dagster.domain.names import TableRef
+from runtimedb_dagster.sources.attached.dialect import PlainDialect, Relation
 from runtimedb_dagster.sources.attached.s3 import S3Options, create_s3_secret, s3_key
 from runtimedb_dagster.sources.attached.watch import SSL_REQUEST, Peer, address_of
-from runtimedb_dagster.sources.secrets import hider
+from runtimedb_dagster.sources.secrets import redactor
 from runtimedb_dagster.sources.url import SourceUrl
 
 __all__ = ["DuckLake", "DuckLakeOptions"]
@@ -45,7 +46,7 @@ class DuckLakeOptions(S3Options):
     connect_timeout: int = Field(default=10, ge=1, description="seconds to wait for PostgreSQL")
 
 
-class DuckLake(AttachedDialect):
+class DuckLake(PlainDialect):
     """The dialect of a DuckLake."""
 
     options = DuckLakeOptions
@@ -113,7 +114,7 @@ class DuckLake(AttachedDialect):
             return Peer(((self._url.host, self._url.port or 5432),), SSL_REQUEST, store)
         return Peer((), None, store) if store else None
 
-    def describe(self, duck: duckdb.DuckDBPyConnection, alias: str, ref: TableRef) -> Relation:
+    def describe(self, duck: duckdb.DuckDBPyConnection, alias: str, ref: TableRef) -> Relation[SourceColumn]:
         """The table in DuckDB's words, unless rows that its catalog holds itself would come back as others."""
         relation = super().describe(duck, alias, ref)
         nested = any("STRUCT" in column.type or "JSON[]" in column.type for column in relation.columns)
@@ -143,9 +144,9 @@ class DuckLake(AttachedDialect):
                         "`CALL lake.set_option('data_inlining_row_limit', 0)`, and insert these rows again"
                     )
 
-    def is_passing(self, error: str) -> bool:
-        """A catalog that somebody writes, or whose server is away."""
-        return any(sign in error for sign in PASSING)
+    def is_transient(self, error: str) -> bool:
+        """A catalog that somebody writes, or whose server is unavailable."""
+        return any(sign in error for sign in TRANSIENT)
 
     def explain(self, error: str) -> str:
         """What DuckDB's message means, and what to do where that is known."""
@@ -159,7 +160,7 @@ class DuckLake(AttachedDialect):
         said = re.findall(r"(?:ERROR|FATAL): +(.*)", error)
         told = said[-1] if said else _plain(error)
         advice = next((f"; {advice}" for sign, advice in ADVICE.items() if sign in error), "")
-        return hider(s3_key(self._options))(told) + advice
+        return redactor(s3_key(self._options))(told) + advice
 
 
 def _plain(error: str) -> str:
@@ -180,7 +181,7 @@ INLINED = """
         AND c.column_type = 'struct' AND s.schema_name = {schema} AND t.table_name = {table} GROUP BY ALL
 """
 
-PASSING = (
+TRANSIENT = (
     "Could not set lock", "already attached", "database is locked", "Connection refused", "timeout expired",
     "the database system is", "too many clients", "remaining connection slots", "terminating connection",
     "server closed the connection", "could not translate host name",

@@ -18,12 +18,13 @@ from pydantic import Field
 
 from runtimedb_dagster.common.duck import first_line
 from runtimedb_dagster.common.sql import create_secret, identifier, literal, qualified
-from runtimedb_dagster.domain.model import Column, DiscoveredTable, TableRef
-from runtimedb_dagster.sources.attached.dialect import AttachedDialect, Relation, TableIsGone, described
-from runtimedb_dagster.sources.attached.projection import Projected
+from runtimedb_dagster.domain.columns import SourceColumn
+from runtimedb_dagster.domain.names import TableRef
+from runtimedb_dagster.domain.tables import DiscoveredTable
+from runtimedb_dagster.sources.attached.dialect import PlainDialect, Relation, Scan, TableIsGone, described
 from runtimedb_dagster.sources.attached.s3 import S3Options, create_s3_secret, s3_key
 from runtimedb_dagster.sources.attached.watch import Peer, address_of
-from runtimedb_dagster.sources.secrets import hider
+from runtimedb_dagster.sources.secrets import redactor
 from runtimedb_dagster.sources.url import SourceUrl
 
 __all__ = ["Iceberg", "IcebergOptions"]
@@ -47,7 +48,7 @@ class IcebergOptions(S3Options):
     nested_namespaces: bool = Field(default=False, description="true: list namespaces within namespaces too")
 
 
-class Iceberg(AttachedDialect):
+class Iceberg(PlainDialect):
     """The dialect of an Iceberg catalog."""
 
     options = IcebergOptions
@@ -150,11 +151,11 @@ class Iceberg(AttachedDialect):
             except duckdb.Error as error:
                 if "does not exist" in str(error):
                     return None
-                if self.is_passing(str(error)) or "Unauthorized_401" in str(error):
+                if self.is_transient(str(error)) or "Unauthorized_401" in str(error):
                     raise
                 return DiscoveredTable(ref.schema_name, ref.table_name)
 
-    def describe(self, duck: duckdb.DuckDBPyConnection, alias: str, ref: TableRef) -> Relation:
+    def describe(self, duck: duckdb.DuckDBPyConnection, alias: str, ref: TableRef) -> Relation[SourceColumn]:
         """The table as of the snapshot that the transaction keeps from now on."""
         if '"' in ref.schema_name + ref.table_name:
             raise duckdb.InvalidInputException("DuckDB can't read an Iceberg table with a quotation mark in its name")
@@ -177,26 +178,18 @@ class Iceberg(AttachedDialect):
             raise duckdb.TransactionException(CHANGED)
         return Relation(tuple(_annotated(column, fields[column.name]) for column in columns))
 
-    def origin(
-        self,
-        duck: duckdb.DuckDBPyConnection,  # noqa: ARG002
-        alias: str,
-        ref: TableRef,
-        relation: Relation,  # noqa: ARG002
-        projection: Sequence[Projected],  # noqa: ARG002
-        where: str | None,
-    ) -> str:
+    def from_clause(self, scan: Scan[SourceColumn]) -> str:
         """The table's current snapshot, by the metadata file that the catalog names."""
-        scan = _scan(alias, ref)
-        return scan if where is None else f"(SELECT * FROM {scan} WHERE {where})"
+        table = _scan(scan.alias, scan.ref)
+        return table if scan.where is None else f"(SELECT * FROM {table} WHERE {scan.where})"
 
-    def is_passing(self, error: str) -> bool:
-        """A catalog that is away, or has too much to do."""
-        return PASSING.search(error) is not None
+    def is_transient(self, error: str) -> bool:
+        """A catalog that is unavailable, or has too much to do."""
+        return TRANSIENT.search(error) is not None
 
     def explain(self, error: str) -> str:
         """DuckDB's message, and what to do where that is known."""
-        told = hider(s3_key(self._options))(first_line(error))
+        told = redactor(s3_key(self._options))(first_line(error))
         for sign, advice in ADVICE.items():
             if sign in error:
                 return f"{told}; {advice}"
@@ -249,7 +242,7 @@ def _table(ref: TableRef, metadata: Mapping[str, Any]) -> DiscoveredTable:
     return DiscoveredTable(
         ref.schema_name,
         ref.table_name,
-        columns=tuple(_annotated(Column(field["name"], _type(field["type"])), field) for field in fields),
+        columns=tuple(_annotated(SourceColumn(field["name"], _type(field["type"])), field) for field in fields),
         primary_key=tuple(field["name"] for key in keys for field in fields if field["id"] == key),
         comment=(metadata.get("properties") or {}).get("comment"),
         estimated_rows=_rows(metadata),
@@ -265,7 +258,7 @@ def _scan(alias: str, ref: TableRef) -> str:
     return f"iceberg_scan({literal(qualified(alias, ref.schema_name, ref.table_name))})"
 
 
-def _annotated(column: Column, field: Mapping[str, Any]) -> Column:
+def _annotated(column: SourceColumn, field: Mapping[str, Any]) -> SourceColumn:
     """A column with what DuckDB leaves out of its description."""
     return replace(column, nullable=not field.get("required", False), comment=field.get("doc"))
 
@@ -315,7 +308,7 @@ REFUSED = """
 """
 
 # Statuses are written as `HTTP 503` and as `ServiceUnavailable_503`.
-PASSING = re.compile(
+TRANSIENT = re.compile(
     r"schema changed while|Could not connect|"
     r"Could not resolve hostname|[Tt]imeout|timed out|(HTTP |\b[A-Z]\w+_)(429|5\d\d)\b"
 )

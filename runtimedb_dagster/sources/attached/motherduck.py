@@ -9,16 +9,17 @@ import duckdb
 from runtimedb_dagster.common.duck import first_line
 from runtimedb_dagster.common.extensions import load
 from runtimedb_dagster.common.sql import identifier, literal
+from runtimedb_dagster.domain.columns import SourceColumn
 from runtimedb_dagster.domain.errors import ConfigurationError
-from runtimedb_dagster.domain.model import TableRef
-from runtimedb_dagster.sources.attached.dialect import AttachedDialect, Relation
+from runtimedb_dagster.domain.names import TableRef
+from runtimedb_dagster.sources.attached.dialect import PlainDialect, Relation
 from runtimedb_dagster.sources.attached.duckdb_file import NoOptions
 from runtimedb_dagster.sources.url import SourceUrl
 
 __all__ = ["MotherDuck"]
 
 
-class MotherDuck(AttachedDialect):
+class MotherDuck(PlainDialect):
     """The dialect of a database at MotherDuck."""
 
     options = NoOptions
@@ -50,14 +51,14 @@ class MotherDuck(AttachedDialect):
             raise duckdb.InvalidInputException("the URL names no database; write it like motherduck:///database")
         return [f"SET motherduck_token = {literal(self._password)}", f"ATTACH {literal(f'md:{self._database}')}"]
 
-    def describe(self, duck: duckdb.DuckDBPyConnection, alias: str, ref: TableRef) -> Relation:
+    def describe(self, duck: duckdb.DuckDBPyConnection, alias: str, ref: TableRef) -> Relation[SourceColumn]:
         """The table in DuckDB's words. Views may name their tables without schema or database."""
         duck.execute(f"USE {identifier(alias)}")
         return super().describe(duck, alias, ref)
 
-    def is_passing(self, error: str) -> bool:
-        """MotherDuck, or the network before it, is away."""
-        return any(sign in error for sign in PASSING)
+    def is_transient(self, error: str) -> bool:
+        """MotherDuck, or the network before it, is unavailable."""
+        return any(sign in error for sign in TRANSIENT)
 
     def explain(self, error: str) -> str:
         """DuckDB's message, and what to do where that is known."""
@@ -79,7 +80,7 @@ def _load(duck: duckdb.DuckDBPyConnection) -> None:
 
 UNREACHABLE = "Failed to download"
 
-PASSING = (UNREACHABLE, "Could not establish connection", "Could not connect", "UNAVAILABLE", "DEADLINE_EXCEEDED")
+TRANSIENT = (UNREACHABLE, "Could not establish connection", "Could not connect", "UNAVAILABLE", "DEADLINE_EXCEEDED")
 
 MEANINGS = {
     UNREACHABLE: "MotherDuck does not answer (api.motherduck.com); check that this machine may reach it",

@@ -6,17 +6,22 @@ in milliseconds, TIME WITH TIME ZONE without its zone); those are cast here to o
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import TypeVar
 
 import duckdb
 from duckdb.sqltypes import DuckDBPyType
 
 from runtimedb_dagster.common.sql import identifier, literal
+from runtimedb_dagster.domain.columns import SourceColumn, VersionColumn
 from runtimedb_dagster.domain.errors import TypeContractError
-from runtimedb_dagster.domain.model import Column
+from runtimedb_dagster.domain.selection import Selected, TableSelection
 
-__all__ = ["MASKED", "PROJECTED", "Projected", "project"]
+__all__ = ["PROJECTED", "Projected", "project", "select_list"]
+
+C = TypeVar("C", bound=SourceColumn)
 
 # How many select-list entries are remembered: tables have many columns of the same names and types.
 PROJECTED = 4096
@@ -37,8 +42,6 @@ DECLARED = {
     "time with time zone": "VARCHAR",
     "time_ns": "VARCHAR",
 }
-
-MASKED = "masked: "
 
 # Parquet's time of day ends before 24:00:00, and most readers turn that into 00:00:00.
 REFUSE_MIDNIGHT = "error('the time 24:00:00 has no place in Parquet, whose days end before it')"
@@ -61,7 +64,7 @@ class Projected:
         settings: whether the source's text of it depends on settings of the session.
     """
 
-    column: Column
+    column: VersionColumn
     expression: str
     converts: bool
     remote: str | None = None
@@ -74,11 +77,6 @@ class Projected:
     settings: bool = False
 
     @property
-    def masked(self) -> bool:
-        """Whether its values are told to nobody."""
-        return (self.column.declared or "").startswith(MASKED)
-
-    @property
     def source_name(self) -> str:
         """The column's name in the source."""
         return self.column.name
@@ -89,8 +87,55 @@ class Projected:
         return self.expression.removesuffix(f" AS {identifier(self.column.name)}")
 
 
+def select_list(
+    table: TableSelection, columns: Sequence[C], project_one: Callable[[C], Projected]
+) -> tuple[Projected, ...]:
+    """The wanted columns of a table as `project_one` yields them, masked where a mask says so.
+
+    Raises:
+        TypeContractError: no column is left, two names differ by case only, or a type has no exact form.
+    """
+    wanted = table.columns(columns)
+    if not wanted:
+        raise TypeContractError("it has no columns" if not columns else "the patterns leave it no columns")
+    _refuse_twins([each.column.name for each in wanted])
+    if any(not each.column.name for each in wanted):
+        raise TypeContractError(
+            "it has a column without a name, which no query could ask for; leave it out with "
+            f"exclude_columns={table.table_name}. (with the dot), or name it in a view on the source"
+        )
+    return tuple(_selected(each, project_one) for each in wanted)
+
+
+def _selected(selected: Selected[C], project_one: Callable[[C], Projected]) -> Projected:
+    plain = project_one(selected.column)
+    return plain if selected.mask is None else _masked(plain, selected.mask)
+
+
+def _masked(plain: Projected, mask: str) -> Projected:
+    """A column whose values do not leave the select list."""
+    name = identifier(plain.column.name)
+    if mask == "null":
+        masked = replace(plain.column, nullable=True, declared=None, mask=mask)
+        return replace(plain, column=masked, expression=f"CAST(NULL AS {masked.type}) AS {name}", guard=None)
+    masked = replace(plain.column, type="VARCHAR", declared=None, mask=mask)
+    text = f"CAST({plain.value} AS VARCHAR)"
+    hidden = f"sha256({text})" if mask == "sha256" else f"CASE WHEN {text} IS NOT NULL THEN '***' END"
+    return replace(plain, column=masked, expression=f"{hidden} AS {name}", converts=True)
+
+
+def _refuse_twins(names: Sequence[str]) -> None:
+    seen: dict[str, str] = {}
+    for name in names:
+        if (other := seen.setdefault(name.lower(), name)) != name:
+            raise TypeContractError(
+                f"columns {identifier(other)} and {identifier(name)} differ by case only, which no query could "
+                "tell apart; leave one out with exclude_columns, or rename it in a view on the source"
+            )
+
+
 @lru_cache(PROJECTED)
-def project(column: Column) -> Projected:
+def project(column: SourceColumn) -> Projected:
     """The select-list entry of a column whose `type` is DuckDB's.
 
     Raises:
@@ -107,7 +152,8 @@ def project(column: Column) -> Projected:
     changed = target != str(source_type)
     differs = written != str(source_type)
     declared = f"{column.type} kept as {written}" if differs and _is_declared(source_type) else None
-    kept = Column(column.name, written, column.nullable, column.comment, column.type if differs else None, declared)
+    source_name = column.type if differs else None
+    kept = VersionColumn(column.name, written, column.nullable, column.comment, source_name, declared)
     value = name if midnight is None else f"CASE WHEN {midnight} THEN {REFUSE_MIDNIGHT} ELSE {name} END"
     if changed:
         value = f"CAST({value} AS {target})"

@@ -1,20 +1,27 @@
-"""A table that is ready to be read once, and why its reading failed."""
+"""A table of an attached database that is read once, by a COPY of DuckDB's, and why its reading failed."""
 
 from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 import duckdb
 
-from runtimedb_dagster.common.sql import identifier
+from runtimedb_dagster.common.failpoints import passed_by_rows
+from runtimedb_dagster.common.sql import identifier, literal
+from runtimedb_dagster.domain.columns import VersionColumn
 from runtimedb_dagster.domain.errors import RefreshError, TableUnavailableError, TypeContractError
-from runtimedb_dagster.domain.model import TableRef
+from runtimedb_dagster.domain.names import TableRef
+from runtimedb_dagster.sources.attached.dialect import Dialect, Scan
 from runtimedb_dagster.sources.attached.projection import Projected
+from runtimedb_dagster.sources.attached.watch import Overrun
+from runtimedb_dagster.sources.base import COMPRESSION_LEVEL, ROW_GROUP_SIZE
 
-__all__ = ["FATAL", "Reading", "is_fatal"]
+__all__ = ["AttachedReading", "Diagnosis", "is_fatal"]
 
 VALUE_ERRORS = (
     duckdb.ConversionException, duckdb.InvalidInputException, duckdb.OutOfRangeException, duckdb.TypeMismatchException,
@@ -23,97 +30,154 @@ FATAL = (duckdb.FatalException, duckdb.InternalException)
 
 
 @dataclass(frozen=True)
-class Reading:
+class Diagnosis:
+    """What errors of a source mean.
+
+    Attributes:
+        dialect: of the source.
+        hide: takes the secrets out of a text.
+        overrun: why the reading was ended, if it was.
+    """
+
+    dialect: Dialect[Any]
+    hide: Callable[[str], str]
+    overrun: Overrun
+
+    def explain(self, error: duckdb.Error) -> str:
+        """What an error means and what to do about it."""
+        return self.overrun.reason or self.dialect.explain(self.hide(str(error)))
+
+    def is_transient(self, error: duckdb.Error) -> bool:
+        """Whether an error may be gone when one tries again."""
+        return self.overrun.reason.startswith("the server") or self.dialect.is_transient(str(error))
+
+    def detail(self, scan: Scan[Any], error: duckdb.Error) -> str | None:
+        """What the source can add to an error, if anything."""
+        if self.overrun.reason:
+            return None
+        with contextlib.suppress(duckdb.Error):
+            detail = self.dialect.detail(scan, str(error))
+            return None if detail is None else self.hide(detail)
+        return None
+
+
+@dataclass(frozen=True)
+class AttachedReading:
     """A table, ready to be read once, in one transaction of its source.
 
     Attributes:
-        ref: which table.
-        duck: the DuckDB connection in whose open transaction the table is read.
-        projection: its columns as the transaction sees them.
-        origin: what DuckDB reads them from.
-        explain: what an error of this source means.
-        is_passing: whether an error may be gone when one tries again.
-        look_again: raises TypeContractError if the source finds a value without an exact form.
-        words: more of the source's own words about an error, if it has any.
-        confirm: why what was read may not be what it should be, if so.
-        died: is told that DuckDB can't be relied on any more.
+        scan: what is read.
+        origin: what DuckDB reads the select list from.
+        recipe: how the columns are made of the source's rows.
+        diagnosis: what errors of its source mean.
+        died: is called when DuckDB can't be relied on any more.
     """
 
-    ref: TableRef
-    duck: duckdb.DuckDBPyConnection
-    projection: tuple[Projected, ...]
+    scan: Scan[Any]
     origin: str
-    explain: Callable[[duckdb.Error], str]
-    is_passing: Callable[[duckdb.Error], bool]
-    look_again: Callable[[], None]
-    words: Callable[[duckdb.Error], str | None]
-    confirm: Callable[[], str | None]
+    recipe: str
+    diagnosis: Diagnosis
     died: Callable[[], None]
+
+    @property
+    def ref(self) -> TableRef:
+        """Which table."""
+        return self.scan.ref
+
+    @property
+    def columns(self) -> Sequence[VersionColumn]:
+        """As the file will have them."""
+        return tuple(projected.column for projected in self.scan.projection)
 
     @property
     def select(self) -> str:
         """The statement that yields the table under the type contract."""
-        return f"SELECT {', '.join(projected.expression for projected in self.projection)} FROM {self.origin}"
+        return f"SELECT {', '.join(projected.expression for projected in self.scan.projection)} FROM {self.origin}"
 
     def progress(self) -> float | None:
         """The fraction that has been read, from 0 to 1; None where DuckDB can't tell."""
-        percent = self.duck.query_progress()
+        percent = self.scan.duck.query_progress()
         return percent / 100 if percent >= 0 else None
 
-    def require_whole(self) -> None:
+    def write(self, path: Path, metadata: Mapping[str, str]) -> int:
+        """Write the rows into the empty file at `path`; returns their number.
+
+        Raises:
+            RefreshError: see `diagnose`.
+        """
+        select = passed_by_rows("after_first_rows", self.scan.duck, self.select)
+        kept = ", ".join(f"{name}: {literal(value)}" for name, value in metadata.items())
+        # The file exists already, empty and private; DuckDB must write into it, not into one of its own beside it.
+        statement = (
+            f"COPY ({select}) TO {literal(str(path))} (FORMAT parquet, COMPRESSION zstd, "
+            f"COMPRESSION_LEVEL {COMPRESSION_LEVEL}, PARQUET_VERSION V1, ROW_GROUP_SIZE {ROW_GROUP_SIZE}, "
+            f"USE_TMP_FILE false, KV_METADATA {{{kept}}})"
+        )
+        try:
+            row = self.scan.duck.execute(statement).fetchone()
+            self._require_whole()
+        except (duckdb.Error, UnicodeDecodeError) as error:
+            raise self.diagnose(error) from None
+        if row is None:
+            raise RefreshError(f"{self.ref}: DuckDB did not say how many rows it wrote")
+        return int(row[0])
+
+    def diagnose(self, error: duckdb.Error | UnicodeDecodeError) -> RefreshError:
+        """Why the read failed: the column whose value has no exact form, if that is it."""
+        if isinstance(error, FATAL):
+            self.died()
+            return RefreshError(
+                f"{self.ref}: reading it failed by a fault of DuckDB's: {self.diagnosis.explain(error)}; other tables "
+                "are not concerned; leave the column out with exclude_columns, or change its type on the source"
+            )
+        with contextlib.suppress(duckdb.Error):
+            self.scan.duck.execute("ROLLBACK")
+        if isinstance(error, (*VALUE_ERRORS, UnicodeDecodeError)) and (found := self._bad_value()):
+            return found
+        if isinstance(error, UnicodeDecodeError):
+            return RefreshError(f"{self.ref}: reading it failed: it holds text that is not UTF-8")
+        reason = self.diagnosis.detail(self.scan, error) or self.diagnosis.explain(error)
+        kind = TableUnavailableError if self.diagnosis.is_transient(error) else RefreshError
+        return kind(f"{self.ref}: reading it failed: {reason}")
+
+    def _require_whole(self) -> None:
         """After the last row, in the transaction of the reading.
 
         Raises:
             TableUnavailableError: the table was rewritten while it was read.
         """
-        if reason := self.confirm():
+        if reason := self.diagnosis.dialect.confirm(self.scan):
             raise TableUnavailableError(f"{self.ref}: {reason}")
-
-    def blame(self, error: duckdb.Error | UnicodeDecodeError) -> RefreshError:
-        """Why the read failed: the column whose value has no exact form, if that is it."""
-        if isinstance(error, FATAL):
-            self.died()
-            return RefreshError(
-                f"{self.ref}: reading it failed by a fault of DuckDB's: {self.explain(error)}; other tables are not "
-                "concerned; leave the column out with exclude_columns, or change its type on the source"
-            )
-        with contextlib.suppress(duckdb.Error):
-            self.duck.execute("ROLLBACK")
-        if isinstance(error, (*VALUE_ERRORS, UnicodeDecodeError)) and (found := self._bad_value()):
-            return found
-        if isinstance(error, UnicodeDecodeError):
-            return RefreshError(f"{self.ref}: reading it failed: it holds text that is not UTF-8")
-        told = self.words(error) or self.explain(error)
-        kind = TableUnavailableError if self.is_passing(error) else RefreshError
-        return kind(f"{self.ref}: reading it failed: {told}")
 
     def _bad_value(self) -> TypeContractError | None:
         """The value without an exact form, of the first column that has one."""
         try:
-            self.look_again()
+            # A query of the source's own leaves no guard to DuckDB's scan.
+            with contextlib.suppress(duckdb.Error):
+                self.diagnosis.dialect.guard(replace(self.scan, native=False))
         except TypeContractError as found:
             return TypeContractError(f"{self.ref}: {found}")
-        for projected in self.projection:
+        for projected in self.scan.projection:
             if projected.converts and (reason := self._failure(projected)):
                 return self._refused(projected, reason)
         return None
 
     def _refused(self, projected: Projected, reason: str) -> TypeContractError:
         column = projected.column
-        if projected.masked:
-            reason = "it holds a value that can't be read; which one is not told, for the column is masked"
-        origin = column.source_type or column.type
+        if column.mask:
+            reason = "it holds a value that can't be read; which one is not shown, because the column is masked"
         advice = projected.advice or "leave it out with exclude_columns, or cast it in a view on the source"
         hint = "" if "option" in reason or "view" in reason else f"; {advice}"
-        return TypeContractError(f"{self.ref}: column {identifier(column.name)} ({origin}): {reason}{hint}")
+        type_ = column.source_type or column.type
+        return TypeContractError(f"{self.ref}: column {identifier(column.name)} ({type_}): {reason}{hint}")
 
     def _failure(self, projected: Projected) -> str | None:
         try:
-            self.duck.execute(f"SELECT count(COLUMNS(*)) FROM (SELECT {projected.expression} FROM {self.origin})")
+            self.scan.duck.execute(f"SELECT count(COLUMNS(*)) FROM (SELECT {projected.expression} FROM {self.origin})")
         except UnicodeDecodeError:  # DuckDB's own message holds the value
             return "it holds text that is not UTF-8"
         except VALUE_ERRORS as error:
-            return _without_the_cast(self.explain(error))
+            return _without_the_cast(self.diagnosis.explain(error))
         return None
 
 
@@ -122,6 +186,6 @@ def is_fatal(error: Exception) -> bool:
     return isinstance(error, FATAL) or "database has been invalidated" in str(error)
 
 
-def _without_the_cast(told: str) -> str:
+def _without_the_cast(message: str) -> str:
     """A message without what DuckDB adds of the expression that failed, which is ours and not the user's."""
-    return re.sub(r'(\.  Input: ".*)? when casting from [^;]*', "", told, flags=re.DOTALL)
+    return re.sub(r'(\.  Input: ".*)? when casting from [^;]*', "", message, flags=re.DOTALL)

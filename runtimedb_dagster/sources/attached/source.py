@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -23,14 +23,15 @@ from runtimedb_dagster.domain.errors import (
     TableUnavailableError,
     TypeContractError,
 )
-from runtimedb_dagster.domain.model import Connection, DiscoveredTable, TableRef
-from runtimedb_dagster.sources.attached.dialect import Dialect, Relation, TableIsGone
-from runtimedb_dagster.sources.attached.projection import Projected
-from runtimedb_dagster.sources.attached.reading import Reading, is_fatal
-from runtimedb_dagster.sources.attached.shape import Shape
+from runtimedb_dagster.domain.names import TableRef
+from runtimedb_dagster.domain.recipes import Recipes
+from runtimedb_dagster.domain.tables import Connection, DiscoveredTable
+from runtimedb_dagster.sources.attached.dialect import Dialect, Scan, TableIsGone
+from runtimedb_dagster.sources.attached.projection import select_list
+from runtimedb_dagster.sources.attached.reading import AttachedReading, Diagnosis, is_fatal
 from runtimedb_dagster.sources.attached.watch import Overrun, watched
 
-__all__ = ["AttachedSource"]
+__all__ = ["AttachedSnapshot", "AttachedSource", "recipes_of"]
 
 logger = logging.getLogger(__name__)
 
@@ -46,43 +47,32 @@ CONFIG: dict[str, Any] = {
 
 
 class AttachedSource:
-    """A remote database, attached to a DuckDB of its own; each reading gets a transaction of its own.
+    """A remote database, attached to a DuckDB of its own; each snapshot is a transaction of its own.
 
     Attached once, read by as many threads as the caller likes; once more after a fatal error of DuckDB's.
     """
 
     def __init__(
-        self,
-        connection: Connection,
-        dialect: Dialect,
-        shape: Shape,
-        config: Mapping[str, Any],
-        hide: Callable[[str], str],
-        read_timeout: float | None = None,
-        discovery_timeout: float | None = None,
+        self, connection: Connection, dialect: Dialect[Any], config: Mapping[str, Any], hide: Callable[[str], str]
     ) -> None:
         """Attach the database of `connection`.
 
         Args:
             connection: whose source it is.
             dialect: what is particular about it.
-            shape: which of its tables, rows and columns are wanted.
             config: DuckDB's.
             hide: takes the secrets out of a text.
-            read_timeout: seconds that reading one table may take.
-            discovery_timeout: seconds that attaching the database, checking it, or listing its tables may take.
 
         Raises:
             SourceError: it can't be opened.
         """
         self._connection = connection
         self._dialect = dialect
-        self._shape = shape
+        self._selection = connection.options.selection
+        self._recipes = recipes_of(connection, dialect)
         self._config = {**CONFIG, **dialect.config, **config}
         self._hide = hide
-        self._read_timeout = read_timeout
-        self._discovery_timeout = discovery_timeout
-        self._readings: dict[duckdb.DuckDBPyConnection, int | None] = {}
+        self._reading: dict[duckdb.DuckDBPyConnection, int | None] = {}
         self._replacing = threading.Lock()
         self._dead: list[duckdb.DuckDBPyConnection] = []
         self._duck, self._alias = self._attach()
@@ -116,12 +106,12 @@ class AttachedSource:
 
     def cancel(self) -> None:
         """Interrupt all readings, from any thread."""
-        for duck in list(self._readings):
+        for duck in list(self._reading):
             self._cancel(duck)
 
     def _cancel(self, duck: duckdb.DuckDBPyConnection) -> None:
         duck.interrupt()
-        if (session := self._readings.get(duck)) is not None:
+        if (session := self._reading.get(duck)) is not None:
             with contextlib.suppress(duckdb.Error), self._duck.cursor() as aside:
                 self._dialect.cancel(aside, self._alias, session)
 
@@ -134,7 +124,7 @@ class AttachedSource:
         with self._in_time(self._duck, "does not answer"):
             self._dialect.check(self._duck, self._alias)
 
-    def discover(self) -> list[DiscoveredTable]:
+    def discover(self) -> Sequence[DiscoveredTable]:
         """All tables and views that the source shows and the connection wants.
 
         Raises:
@@ -142,23 +132,32 @@ class AttachedSource:
         """
         with self._in_time(self._duck, "can't be listed"):
             found = self._dialect.discover(self._duck, self._alias)
-        if idle := self._shape.idle_patterns(found):
-            logger.warning("connection '%s': nothing is meant by %s", self._connection.name, ", ".join(idle))
-        return [table for table in found if self._shape.wants(table.schema_name, table.table_name)]
+        wanted = [table for table in found if self._selection.wants(table.schema_name, table.table_name)]
+        if unmatched := self._unmatched_patterns(found, wanted):
+            logger.warning("connection '%s': nothing matches %s", self._connection.name, ", ".join(unmatched))
+        return wanted
+
+    def _unmatched_patterns(self, found: Sequence[DiscoveredTable], wanted: Sequence[DiscoveredTable]) -> list[str]:
+        columns = [(table.schema_name, table.table_name, each.name) for table in wanted for each in table.columns]
+        # A table without columns is one that can't be described now.
+        known = all(table.columns for table in found)
+        tables = [(table.schema_name, table.table_name) for table in found]
+        return self._selection.unmatched(tables, columns if known else None)
 
     @contextmanager
     def _in_time(self, duck: duckdb.DuckDBPyConnection, what: str) -> Iterator[None]:
         """A block that asks the source for something, with a deadline and errors that say what could not be done."""
-        overrun = Overrun()
+        diagnosis = Diagnosis(self._dialect, self._hide, Overrun())
+        limit = self._connection.options.discovery_timeout
         try:
-            with self._watched(duck, self._discovery_timeout, "discovery_timeout") as overrun:
+            with self._watched(duck, limit, "discovery_timeout") as overrun:
+                diagnosis = replace(diagnosis, overrun=overrun)
                 yield
         except duckdb.Error as error:
-            told = overrun.reason or self._explained(error)
-            passing = bool(overrun.reason) or self._dialect.is_passing(str(error))
-            kind = SourceUnavailableError if passing else SourceError
+            transient = bool(diagnosis.overrun.reason) or diagnosis.is_transient(error)
+            kind = SourceUnavailableError if transient else SourceError
             name, url = self._connection.name, self._connection.url
-            raise kind(f"Connection '{name}' ({url}) {what}: {told}") from None
+            raise kind(f"Connection '{name}' ({url}) {what}: {diagnosis.explain(error)}") from None
 
     def _watched(
         self, duck: duckdb.DuckDBPyConnection, limit: float | None, option: str
@@ -166,82 +165,80 @@ class AttachedSource:
         return watched(duck.interrupt, partial(self._cancel, duck), self._dialect.peer(), limit, option)
 
     @contextmanager
-    def read(self, ref: TableRef) -> Iterator[Reading]:
+    def snapshot(self) -> Iterator[AttachedSnapshot]:
+        """One moment of the source, as far as its transactions go: a transaction, for as long as the block runs."""
+        origin = self._duck
+        with transaction(origin) as duck:
+            self._reading[duck] = None
+            try:
+                duck.execute("SET TimeZone = 'UTC'; SET enable_progress_bar_print = false")
+                duck.execute("SET enable_progress_bar = true")
+                yield AttachedSnapshot(self, duck, self._alias, partial(self._replace, origin))
+            finally:
+                del self._reading[duck]
+
+    @contextmanager
+    def reading(self, snapshot: AttachedSnapshot, ref: TableRef) -> Iterator[AttachedReading]:
+        """A table, to be read in the transaction of a snapshot."""
+        duck = snapshot.duck
+        with self._watched(duck, self._connection.options.read_timeout, "read_timeout") as overrun:
+            diagnosis = Diagnosis(self._dialect, self._hide, overrun)
+            try:
+                scan, recipe = self._described(snapshot, ref)
+                self._dialect.guard(scan)
+                origin = self._dialect.from_clause(scan)
+            except TableIsGone as gone:
+                raise RefreshError(
+                    f"{ref}: the source no longer has it, or it is a view of something that is gone{gone}; "
+                    f"`runtimedb refresh {ref.connection}` discovers what is there now"
+                ) from None
+            except duckdb.Error as error:
+                if is_fatal(error):
+                    snapshot.died()
+                kind = TableUnavailableError if diagnosis.is_transient(error) else RefreshError
+                raise kind(f"{ref}: the source can't describe it: {diagnosis.explain(error)}") from None
+            except TypeContractError as error:
+                raise TypeContractError(f"{ref}: {error}") from error
+            yield AttachedReading(scan, origin, recipe, diagnosis, snapshot.died)
+
+    def _described(self, snapshot: AttachedSnapshot, ref: TableRef) -> tuple[Scan[Any], str]:
+        duck, alias, is_first = snapshot.duck, snapshot.alias, snapshot.is_fresh
+        snapshot.is_fresh = False
+        relation = self._dialect.describe(duck, alias, ref)
+        self._reading[duck] = relation.session
+        table = self._selection.of(ref.schema_name, ref.table_name)
+        projection = select_list(table, relation.columns, self._dialect.project)
+        scan = Scan(duck, alias, ref, relation, projection, table.where, is_first=is_first)
+        recipe = self._recipes.of(ref.schema_name, ref.table_name, relation.columns)
+        return replace(scan, native=self._dialect.is_native(scan)), recipe
+
+
+@dataclass
+class AttachedSnapshot:
+    """A transaction of DuckDB on an attached database, from which tables are read one after the other.
+
+    Attributes:
+        duck: the connection with the open transaction; a reading that fails ends it.
+        alias: the name that the database is attached by.
+        died: is called when this DuckDB can't be relied on any more.
+        is_fresh: whether nothing was read in it yet.
+    """
+
+    source: AttachedSource
+    duck: duckdb.DuckDBPyConnection
+    alias: str
+    died: Callable[[], None]
+    is_fresh: bool = True
+
+    def read(self, ref: TableRef) -> contextlib.AbstractContextManager[AttachedReading]:
         """Open a table for one read.
 
         Raises:
             RefreshError: it is gone, or has a column without an exact form.
         """
-        origin = self._duck
-        with transaction(origin) as duck:
-            self._readings[duck] = None
-            try:
-                duck.execute("SET TimeZone = 'UTC'; SET enable_progress_bar_print = false")
-                duck.execute("SET enable_progress_bar = true")
-                with self._watched(duck, self._read_timeout, "read_timeout") as overrun:
-                    yield self._reading(duck, ref, overrun, partial(self._replace, origin))
-            finally:
-                del self._readings[duck]
+        return self.source.reading(self, ref)
 
-    def _reading(
-        self, duck: duckdb.DuckDBPyConnection, ref: TableRef, overrun: Overrun, died: Callable[[], None]
-    ) -> Reading:
-        def explained(error: duckdb.Error) -> str:
-            return overrun.reason or self._explained(error)
 
-        def is_passing(error: duckdb.Error) -> bool:
-            return overrun.reason.startswith("the server") or self._dialect.is_passing(str(error))
-
-        try:
-            relation = self._dialect.describe(duck, self._alias, ref)
-            self._readings[duck] = relation.session
-            projection = self._shape.apply(ref, relation.columns, self._dialect.project)
-            where = self._shape.where(ref)
-            origin = self._dialect.origin(duck, self._alias, ref, relation, projection, where)
-        except TableIsGone as gone:
-            raise RefreshError(
-                f"{ref}: the source no longer has it, or it is a view of something that is gone{gone}; "
-                f"`runtimedb refresh {ref.connection}` discovers what is there now"
-            ) from None
-        except duckdb.Error as error:
-            if is_fatal(error):
-                died()
-            kind = TableUnavailableError if is_passing(error) else RefreshError
-            raise kind(f"{ref}: the source can't describe it: {explained(error)}") from None
-        except TypeContractError as error:
-            raise TypeContractError(f"{ref}: {error}") from error
-        return self._ready(duck, ref, relation, projection, where, origin, explained, is_passing, died, overrun)
-
-    def _ready(
-        self,
-        duck: duckdb.DuckDBPyConnection,
-        ref: TableRef,
-        relation: Relation,
-        projection: tuple[Projected, ...],
-        where: str | None,
-        origin: str,
-        explained: Callable[[duckdb.Error], str],
-        is_passing: Callable[[duckdb.Error], bool],
-        died: Callable[[], None],
-        overrun: Overrun,
-    ) -> Reading:
-        def look_again() -> None:
-            # A query of the source's own leaves no guard to DuckDB's scan.
-            with contextlib.suppress(duckdb.Error):
-                self._dialect.origin(duck, self._alias, ref, replace(relation, native=False), projection, where)
-
-        def words(error: duckdb.Error) -> str | None:
-            if overrun.reason:
-                return None
-            with contextlib.suppress(duckdb.Error):
-                told = self._dialect.words(duck, self._alias, ref, relation, projection, where, str(error))
-                return None if told is None else self._hide(told)
-            return None
-
-        def confirm() -> str | None:
-            return self._dialect.confirm(duck, self._alias, ref, relation)
-
-        return Reading(ref, duck, projection, origin, explained, is_passing, look_again, words, confirm, died)
-
-    def _explained(self, error: duckdb.Error) -> str:
-        return self._dialect.explain(self._hide(str(error)))
+def recipes_of(connection: Connection, dialect: Dialect[Any]) -> Recipes:
+    """How versions of a connection's tables are made, by its options and those of its dialect."""
+    return Recipes(connection.options.selection, dialect.treatment, dialect.options_of_rows())

@@ -9,8 +9,10 @@ from dataclasses import dataclass, field
 from time import sleep
 
 from runtimedb_dagster import RuntimeDB, Table
-from runtimedb_dagster.domain.model import Column
+from runtimedb_dagster.domain.columns import VersionColumn
+from runtimedb_dagster.domain.outcomes import Failed
 from runtimedb_dagster.query.reader import Query
+from runtimedb_dagster_tests.support.parts import refreshed
 
 __all__ = ["Judgement", "Row", "Tongue", "judge"]
 
@@ -74,8 +76,8 @@ def judge(
     """Refresh all tables of a connection, and compare each with the source."""
     judgement = Judgement()
     tables = {table.ref: table for table in db.tables(connection)}
-    for outcome in db.refresh_tables(connection, list(tables.values())):
-        if outcome.error is not None:
+    for outcome in refreshed(db, list(tables.values()), connection):
+        if isinstance(outcome, Failed):
             reason = _reason(str(outcome.error).removeprefix(f"{outcome.ref}: "))
             judgement.refused[reason] += 1
             judgement.named.setdefault(reason, []).append(str(outcome.ref))
@@ -83,7 +85,7 @@ def judge(
         kept = [table for table in db.tables(connection) if table.version is not None]
         differing = [table for table in kept if not _is_exact(query, table, tongue, judgement)]
     # Their content may have changed since it was read.
-    list(db.refresh_tables(connection, differing))
+    refreshed(db, differing, connection)
     with db.query() as query:
         for table in differing:
             _look_again(query, table, tongue, judgement)
@@ -125,7 +127,7 @@ def _counted(rows: Sequence[Row], table: Table, tongue: Tongue) -> Counter[Row]:
     return Counter(tuple(tongue.alike(value, table, place) for place, value in enumerate(row)) for row in rows)
 
 
-def _columns(table: Table) -> Sequence[Column]:
+def _columns(table: Table) -> Sequence[VersionColumn]:
     assert table.version is not None
     return table.version.columns
 

@@ -37,7 +37,7 @@ def run(tests: Path, directory: Path) -> Judgement:
             _build(server, file)
         with RuntimeDB(Settings(home=directory / "home", grace_period=0)) as db:
             url = f"mysql://{server.user}@127.0.0.1:{server.port}/"
-            db.connect("maria", url, password_env=PASSWORD_ENV, discovery_timeout=600)
+            db.connect("maria", url, options={"discovery_timeout": 600}, password_env=PASSWORD_ENV)
             return judge(db, "maria", Tongue(partial(_source_rows, server), _written, _alike))
 
 

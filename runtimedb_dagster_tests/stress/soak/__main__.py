@@ -71,7 +71,7 @@ def _prepared(stack: ExitStack, directory: Path, arguments: argparse.Namespace) 
     with RuntimeDB(Settings()) as db:
         for name in (SHOP, OTHER):
             connect(Setting(db, source, random.Random(), threading.Event()), name)  # noqa: S311
-            list(db.refresh_tables(name, db.tables(name)))
+            db.refresh_connection(name)
     return Soak(arguments.logs or directory, {"source": source, "catalog": catalog}, CATALOG, arguments.seed), bucket
 
 

@@ -9,11 +9,12 @@ from sqlalchemy import func, select
 
 from runtimedb_dagster import RuntimeDB
 from runtimedb_dagster.catalog import schema
+from runtimedb_dagster.domain.outcomes import Failed
 from runtimedb_dagster.storage.paths import MARKER
 from runtimedb_dagster_tests.stress.soak.readers import number_in
 from runtimedb_dagster_tests.stress.soak.source import SHOP
 from runtimedb_dagster_tests.stress.torture.system import Verdict
-from runtimedb_dagster_tests.support.parts import long_after
+from runtimedb_dagster_tests.support.parts import long_after, path_of, refreshed
 from runtimedb_dagster_tests.support.s3 import Bucket
 from runtimedb_dagster_tests.support.servers import PASSWORD, Server
 
@@ -27,7 +28,7 @@ def check_swept(db: RuntimeDB, bucket: Bucket | None, verdict: Verdict) -> None:
     verdict.require("I1, I2, I3 at the end", db.verify(deep=True), [])
     db.sweep(long_after(db.settings))
     verdict.require("I1, I2, I3 after the sweep", db.verify(deep=True), [])
-    live = {table.version.path for table in db.tables() if table.version}
+    live = {path_of(table.version) for table in db.tables() if table.version}
     root = db.settings.home / "storage"
     files = {path.relative_to(root).as_posix() for path in root.rglob("*") if not path.is_dir()} - {MARKER}
     found = bucket.keys() if bucket else files
@@ -44,8 +45,8 @@ def check_swept(db: RuntimeDB, bucket: Bucket | None, verdict: Verdict) -> None:
 def check_contents(db: RuntimeDB, source: Server, verdict: Verdict) -> None:
     """I8: whatever was suffered, each table can be discovered, refreshed and read now, and is the source's."""
     db.discover(SHOP)
-    outcomes = list(db.refresh_tables(SHOP, db.tables(SHOP)))
-    verdict.require("the last refresh", [str(outcome.error) for outcome in outcomes if outcome.error], [])
+    outcomes = refreshed(db, db.tables(SHOP), SHOP)
+    verdict.require("the last refresh", [str(each.error) for each in outcomes if isinstance(each, Failed)], [])
     with db.query() as query:
         for outcome in outcomes:
             table = f"{outcome.ref.schema_name}.{outcome.ref.table_name}"
@@ -63,5 +64,5 @@ def check_secrets(catalog: Server, database: str, logs: Iterable[Path], verdict:
 
 
 def _count(db: RuntimeDB, table: str) -> int:
-    with db._catalog._database.read() as tx:
+    with db.engine.catalog._database.read() as tx:
         return int(tx.execute(select(func.count()).select_from(schema.metadata.tables[table])).scalar_one())

@@ -10,6 +10,7 @@ from typing import ClassVar
 
 from runtimedb_dagster import RuntimeDB, Table
 from runtimedb_dagster.domain.errors import RuntimeDBError, StorageError
+from runtimedb_dagster.domain.outcomes import Failed, Published, Unchanged
 from runtimedb_dagster_tests.stress.soak.readers import LongReader, Reader
 from runtimedb_dagster_tests.stress.soak.role import Role, Setting
 from runtimedb_dagster_tests.stress.soak.source import OTHER, SHOP, Mutator, refill_pair
@@ -158,8 +159,14 @@ def connect(setting: Setting, database: str) -> None:
 
 def refreshed(db: RuntimeDB, connection: str, tables: list[Table]) -> Iterator[str | Exception]:
     """Refresh tables."""
-    for outcome in db.refresh_tables(connection, tables):
-        yield outcome.error or ("new version" if outcome.changed else "unchanged")
+    for event in db.engine.refresh(db.connection(connection), tables):
+        match event:
+            case Failed():
+                yield event.error
+            case Published():
+                yield "new version"
+            case Unchanged():
+                yield "unchanged"
 
 
 ROLES: dict[str, Callable[[Setting], Role]] = {

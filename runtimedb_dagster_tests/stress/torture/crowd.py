@@ -57,7 +57,7 @@ def crowd(settings: Mapping[str, Any], directory: Path, seconds: float, processe
     source = SourceFile(directory / "crowd.duckdb")
     source.run(*(VIEW.format(number) for number in range(TABLES)))
     with RuntimeDB(Settings(**settings)) as db:
-        db.connect("crowd", source.url, parallel_refresh=min(processes, 64))
+        db.connect("crowd", source.url, options={"parallel_refresh": min(processes, 64)})
         done = _all_of_them(settings, seconds, processes)
         done.wrong += _left_over(db)
         return done

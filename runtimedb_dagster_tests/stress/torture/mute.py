@@ -83,7 +83,7 @@ class Lane:
         """Have a first version of both tables."""
         self._change()
         with self._open() as db:
-            db.connect("far", self.source.url, password_env=PASSWORD_ENV, **PATIENT)
+            db.connect("far", self.source.url, options=PATIENT, password_env=PASSWORD_ENV)
             before = sum(proxy.passed for proxy in self.source.proxies)
             refresh_all(db, "far")
             self.bytes = max(1000, sum(proxy.passed for proxy in self.source.proxies) - before)
@@ -95,7 +95,7 @@ class Lane:
         name, operation = self.lots.choice(list(OPERATIONS.items()))
         greets, thaw, verdict = self.lots.random() < 0.4, self.lots.random() < 0.2, Verdict()
         with self._open() as db:
-            db.configure("far", LIMITS)
+            db.configure("far", options=LIMITS)
             self._mute(name, greets=greets)
             timer = threading.Timer(self.lots.uniform(0, 4), self._speak)
             if thaw:
@@ -142,7 +142,7 @@ class Lane:
     def _check_after(self, db: RuntimeDB, verdict: Verdict) -> None:
         """What is left, and that everything goes on."""
         verdict.require("I1, I2, I3", [str(each) for each in db.verify()], [])
-        with db._catalog._database.read() as tx:
+        with db.engine.catalog._database.read() as tx:
             for table in (schema.refresh_slots, schema.leases):
                 verdict.require(
                     f"{table.name} that are left", tx.execute(select(func.count()).select_from(table)).scalar_one(), 0
@@ -150,7 +150,7 @@ class Lane:
         with suppress(AssertionError):
             await_that(lambda: not self._threads(), "the threads to end", 30)
         verdict.require("threads that are left", self._threads(), [])
-        db.configure("far", PATIENT)
+        db.configure("far", options=PATIENT)
         db.discover("far")
         verdict.require("the next refresh", [str(error) for error in refresh_all(db, "far").errors], [])
         self._look(db, verdict)
@@ -182,7 +182,7 @@ class Lane:
 def _connect(db: RuntimeDB) -> None:
     url = db.connection("far").url
     try:
-        db.connect("far_too", url, password_env=PASSWORD_ENV, **LIMITS)
+        db.connect("far_too", url, options=LIMITS, password_env=PASSWORD_ENV)
     finally:
         if any(each.name == "far_too" for each in db.connections()):
             db.remove("far_too")
@@ -195,9 +195,9 @@ def _check(db: RuntimeDB) -> None:
 
 
 def _refresh(db: RuntimeDB) -> None:
-    for outcome in db.refresh_tables("far", db.tables("far")):
-        if outcome.error is not None and "far" not in str(outcome.error):
-            raise AssertionError(str(outcome.error))
+    for error in db.refresh_connection("far").errors:
+        if "far" not in error["error"]:
+            raise AssertionError(error["error"])
 
 
 OPERATIONS: dict[str, Callable[[RuntimeDB], Any]] = {

@@ -48,7 +48,7 @@ class Shop:
         self.source = SourceFile(self.directory / "shop.duckdb")
         self.change()
         with self.open() as db:
-            db.connect("shop", self.source.url, parallel_refresh=64)
+            db.connect("shop", self.source.url, options={"parallel_refresh": 64})
             refresh_all(db)
 
     def open(self) -> RuntimeDB:
@@ -91,7 +91,7 @@ class Shop:
             inside = Inside.of(db)
             # By then a claim of a sweep that died has run out, and so has the turn of a refresh.
             db.sweep(long_after(db.settings))
-            with db._catalog._database.write() as tx:
+            with db.engine.catalog._database.write() as tx:
                 tx.execute(delete(schema.refresh_slots))
             verdict.require("I5, files", inside.files() ^ inside.live(), set())
             verdict.require("I5, pending deletions", inside.pending(), set())

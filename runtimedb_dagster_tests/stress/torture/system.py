@@ -15,7 +15,7 @@ from runtimedb_dagster.catalog import new_id, schema
 from runtimedb_dagster.storage.paths import MARKER
 from runtimedb_dagster_tests.stress.torture.children import Child, Children
 from runtimedb_dagster_tests.stress.torture.faults import Case
-from runtimedb_dagster_tests.support.parts import SourceFile, current, long_after, refresh_one, rows
+from runtimedb_dagster_tests.support.parts import SourceFile, current, long_after, path_of, refresh_one, rows
 from runtimedb_dagster_tests.support.s3 import Bucket, ObjectStore
 from runtimedb_dagster_tests.support.servers import Server
 
@@ -120,9 +120,9 @@ class System:
         verdict.require("I1, I2, I3", self.db.verify(deep=True), [])
         # By then a claim of a sweep that died has run out, and so has the turn of a refresh.
         self.db.sweep(now + timedelta(hours=1))
-        with self.db._catalog._database.write() as tx:
+        with self.db.engine.catalog._database.write() as tx:
             tx.execute(delete(schema.refresh_slots))
-        verdict.require("I5, files", self.listing(), {current(self.db, "t").path})
+        verdict.require("I5, files", self.listing(), {path_of(current(self.db, "t"))})
         verdict.require("I5, uploads", self.unfinished(), set())
         verdict.require("I5, pending deletions", self.db.pending_deletions(), [])
         verdict.require("I5, staging", self._staged(), [])

@@ -20,9 +20,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 
 from runtimedb_dagster.common.duck import first_line
 from runtimedb_dagster.common.sql import literal
-from runtimedb_dagster.domain.model import Column, DiscoveredTable, TableRef
-from runtimedb_dagster.sources.attached.dialect import AttachedDialect, Relation, TableIsGone, discovered
-from runtimedb_dagster.sources.attached.mysql.types import OF_A_VIEW, Tinyint1, ZeroDates, project, quoted
+from runtimedb_dagster.domain.columns import SourceColumn
+from runtimedb_dagster.domain.names import TableRef
+from runtimedb_dagster.domain.tables import DiscoveredTable
+from runtimedb_dagster.sources.attached.dialect import Dialect, Relation, Scan, TableIsGone, discovered
+from runtimedb_dagster.sources.attached.mysql.types import MySQLColumn, Tinyint1, ZeroDates, project, quoted, treatment
 from runtimedb_dagster.sources.attached.projection import Projected
 from runtimedb_dagster.sources.attached.watch import Peer
 from runtimedb_dagster.sources.url import SourceUrl, checked_host, host_and_port
@@ -82,7 +84,7 @@ class _Login:
     isolation: str
 
 
-class MySQL(AttachedDialect):
+class MySQL(Dialect[MySQLColumn]):
     """The dialect of a MySQL or MariaDB server."""
 
     options = MySQLOptions
@@ -162,7 +164,7 @@ class MySQL(AttachedDialect):
         parts = {name: _query(alias, query.format(chosen=chosen, more="")) for name, query in LISTS.items()}
         return discovered(duck.execute(DISCOVERY.format(**parts)).fetchall())
 
-    def describe(self, duck: duckdb.DuckDBPyConnection, alias: str, ref: TableRef) -> Relation:
+    def describe(self, duck: duckdb.DuckDBPyConnection, alias: str, ref: TableRef) -> Relation[MySQLColumn]:
         """Take the table's metadata lock, then look at its columns."""
         self._lock(duck, alias, ref)
         chosen = f"{_is('TABLE_SCHEMA', ref.schema_name)} AND {_is('TABLE_NAME', ref.table_name)}"
@@ -172,11 +174,11 @@ class MySQL(AttachedDialect):
         # A table with columns that are computed when they are read is read as a view is.
         is_view = any(row[-1] for row in rows)
         columns = tuple(
-            Column(name, column_type, nullable, comment, base=f"{arriving[name]}{OF_A_VIEW if is_view else ''}")
+            MySQLColumn(name, column_type, nullable, comment, arriving[name], is_view)
             for name, column_type, nullable, comment, _ in rows
         )
         self._look_around(duck, alias)
-        return Relation(columns, session=secrets.randbits(62), native=False, state=is_view)
+        return Relation(columns, session=secrets.randbits(62), scannable=False, state=is_view)
 
     def _look_around(self, duck: duckdb.DuckDBPyConnection, alias: str) -> _Login:
         """What the login has set, and what the session that streams is like; once per attached source.
@@ -207,34 +209,29 @@ class MySQL(AttachedDialect):
         try:
             duck.execute(f"SELECT * FROM {_query(alias, statement, stream=False)}")
         except duckdb.Error as error:
-            told = _told(str(error))
+            told = _message(str(error))
             if any(sign in told for sign in GONE):
                 raise TableIsGone(f" ({told})") from None
             raise
 
-    def project(self, column: Column) -> Projected:
+    def project(self, column: MySQLColumn) -> Projected:
         """As the server's types demand."""
         return project(column, self._options.tinyint1, self._options.zero_dates)
 
-    def origin(
-        self,
-        duck: duckdb.DuckDBPyConnection,  # noqa: ARG002
-        alias: str,
-        ref: TableRef,
-        relation: Relation,
-        projection: Sequence[Projected],
-        where: str | None,
-    ) -> str:
-        """One statement on the server, which names the session's number for who may want to end it."""
-        statement = self._statement(ref, projection, where, is_view=relation.state)
-        return _query(alias, f"{_mark(relation.session)} {statement}")
+    def treatment(self, schema_name: str, table_name: str, column: SourceColumn) -> str | None:  # noqa: ARG002
+        """What `tinyint(1)` and zero dates are kept as."""
+        return treatment(column, self._options.tinyint1, self._options.zero_dates)
 
-    def _statement(self, ref: TableRef, projection: Sequence[Projected], where: str | None, *, is_view: bool) -> str:
+    def from_clause(self, scan: Scan[MySQLColumn]) -> str:
+        """One statement on the server, which names the session's number for who may want to end it."""
+        return _query(scan.alias, f"{_mark(scan.relation.session)} {self._statement(scan)}")
+
+    def _statement(self, scan: Scan[MySQLColumn]) -> str:
         listed = ", ".join(
-            f"{each.remote or quoted(each.source_name)} AS {quoted(each.source_name)}" for each in projection
+            f"{each.remote or quoted(each.source_name)} AS {quoted(each.source_name)}" for each in scan.projection
         )
-        condition = f" WHERE {where}" if where else ""
-        return f"{self._prologue(is_view=is_view)}{listed} FROM {_qualified(ref)}{condition}"
+        condition = f" WHERE {scan.where}" if scan.where else ""
+        return f"{self._prologue(is_view=scan.relation.state)}{listed} FROM {_qualified(scan.ref)}{condition}"
 
     def _prologue(self, *, is_view: bool) -> str:
         """SELECT, under what one statement needs: MariaDB executes its comment, MySQL follows its hint.
@@ -255,27 +252,17 @@ class MySQL(AttachedDialect):
             return {}
         return {"sql_mode": f"'{','.join(word for word in mode if word != PADDING)}'"}
 
-    def words(
-        self,
-        duck: duckdb.DuckDBPyConnection,
-        alias: str,
-        ref: TableRef,
-        relation: Relation,
-        projection: Sequence[Projected],
-        where: str | None,
-        error: str,
-    ) -> str | None:
+    def detail(self, scan: Scan[MySQLColumn], error: str) -> str | None:
         """What the server says when it fails while rows come, which DuckDB's client loses: one row is asked for."""
-        if _told(error) or "Failed to fetch result row" not in error:
+        if _message(error) or "Failed to fetch result row" not in error:
             return None
-        columns = ", ".join(quoted(each.source_name) for each in projection)
-        whole = self._statement(ref, projection, where, is_view=relation.state)
-        head, _, select = whole.partition("SELECT ")
+        columns = ", ".join(quoted(each.source_name) for each in scan.projection)
+        head, _, select = self._statement(scan).partition("SELECT ")
         again = f"{head}SELECT BIT_XOR(CRC32(CONCAT_WS('|', {columns}))) AS one FROM (SELECT {select}) AS failing"
         try:
-            duck.execute(f"FROM {_query(alias, again, stream=False)}").fetchall()
-        except duckdb.Error as said:
-            return self.explain(str(said)) if _told(str(said)) else None
+            scan.duck.execute(f"FROM {_query(scan.alias, again, stream=False)}").fetchall()
+        except duckdb.Error as failure:
+            return self.explain(str(failure)) if _message(str(failure)) else None
         return None
 
     def cancel(self, duck: duckdb.DuckDBPyConnection, alias: str, session: int) -> None:
@@ -288,13 +275,13 @@ class MySQL(AttachedDialect):
         for (number,) in ids:
             duck.execute(f"CALL mysql_execute('{CONTROL}', 'KILL QUERY {number}')")
 
-    def is_passing(self, error: str) -> bool:
-        """A server that is away, starting, or full, or a lock that somebody holds."""
-        return any(sign in _told(error) for sign in PASSING)
+    def is_transient(self, error: str) -> bool:
+        """A server that is unavailable, starting, or full, or a lock that somebody holds."""
+        return any(sign in _message(error) for sign in TRANSIENT)
 
     def explain(self, error: str) -> str:
         """The server's own words, without what DuckDB puts around them, and what to do where that is known."""
-        told = _told(error)
+        told = _message(error)
         if not told and "Failed to fetch result row" in error:
             # The client does not pass on why.
             limit = self._options.statement_timeout
@@ -337,7 +324,7 @@ def _parameter(value: str) -> str:
     return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
-def _told(error: str) -> str:
+def _message(error: str) -> str:
     """What the server said: the extension puts the statement before it, DuckDB a pointer into its own after it."""
     if "Failed to" not in error:
         return first_line(error)
@@ -369,7 +356,7 @@ PADDING = "PAD_CHAR_TO_FULL_LENGTH"
 
 GONE = ("doesn't exist", "Unknown database", "references invalid table")
 
-PASSING = (
+TRANSIENT = (
     "Can't connect", "Connection refused", "Lost connection", "server has gone away", "Too many connections",
     "max_user_connections", "Lock wait timeout", "Deadlock found", "Server shutdown in progress",
     "Unknown MySQL server host", "Unknown server host", "Connection timed out", "No route to host",

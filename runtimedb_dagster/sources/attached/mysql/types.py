@@ -15,14 +15,11 @@ from functools import lru_cache
 from typing import Literal
 
 from runtimedb_dagster.common.sql import identifier
+from runtimedb_dagster.domain.columns import SourceColumn, VersionColumn
 from runtimedb_dagster.domain.errors import TypeContractError
-from runtimedb_dagster.domain.model import Column
 from runtimedb_dagster.sources.attached.projection import PROJECTED, Projected
 
-__all__ = ["OF_A_VIEW", "Tinyint1", "ZeroDates", "project", "quoted"]
-
-# What `Column.base` ends in for a column of a view, which is read in the login's time zone and not in UTC.
-OF_A_VIEW = " of a view"
+__all__ = ["MySQLColumn", "Tinyint1", "ZeroDates", "project", "quoted", "treatment"]
 
 Tinyint1 = Literal["bool", "int8"]
 ZeroDates = Literal["fail", "null"]
@@ -33,6 +30,20 @@ GEOMETRIES = {
     "geometrycollection", "geomcollection",
 }  # fmt: skip
 DECIMAL = re.compile(r"decimal\((\d+),(\d+)\)")
+
+
+@dataclass(frozen=True, slots=True)
+class MySQLColumn(SourceColumn):
+    """A column whose `type` is the server's COLUMN_TYPE, and how it comes in.
+
+    Attributes:
+        arrives: DuckDB's type of the bare column: text of a binary collation comes as BLOB, and binary strings that are
+            the result of a function in a view as VARCHAR, with the bytes that they have.
+        of_a_view: whether it is read in the login's time zone, and not in UTC.
+    """
+
+    arrives: str | None = None
+    of_a_view: bool = False
 
 
 @dataclass(frozen=True)
@@ -90,26 +101,21 @@ WITHOUT_ZEROS = "CASE WHEN substr({{0}}, 6, 5) NOT LIKE '%00%' THEN CAST({{0}} A
 
 
 @lru_cache(PROJECTED)
-def project(column: Column, tinyint1: Tinyint1 = "bool", zero_dates: ZeroDates = "fail") -> Projected:
-    """The select-list entry of a column whose `type` is the server's COLUMN_TYPE.
-
-    Its `base` is DuckDB's type of the bare column: text of a binary collation comes as BLOB, and binary strings that
-    are the result of a function in a view as VARCHAR, with the bytes that they have.
+def project(column: MySQLColumn, tinyint1: Tinyint1 = "bool", zero_dates: ZeroDates = "fail") -> Projected:
+    """The select-list entry of a column.
 
     Raises:
         TypeContractError: the type is unknown.
     """
-    of_a_view = (column.base or "").endswith(OF_A_VIEW)
-    column = replace(column, base=column.base and column.base.removesuffix(OF_A_VIEW))
     arrival = _arrival(column, tinyint1, zero_dates)
-    if of_a_view and column.type.startswith("timestamp"):
+    if column.of_a_view and column.type.startswith("timestamp"):
         arrival = _instant_of_a_view(arrival, zero_dates)
     name, kept = identifier(column.name), arrival.kept or arrival.type
-    value = name if arrival.remote else _recoded(name, arrival.type, column.base)
+    value = name if arrival.remote else _recoded(name, arrival.type, column.arrives)
     if arrival.kept:
         value = (arrival.made or f"CAST({{0}} AS {kept})").format(value)
     return Projected(
-        column=Column(
+        column=VersionColumn(
             column.name,
             kept,
             column.nullable or arrival.nullable,
@@ -124,6 +130,15 @@ def project(column: Column, tinyint1: Tinyint1 = "bool", zero_dates: ZeroDates =
     )
 
 
+def treatment(column: SourceColumn, tinyint1: Tinyint1, zero_dates: ZeroDates) -> str | None:
+    """What the options make of a column beyond its type."""
+    if column.type == "tinyint(1)" and tinyint1 != "bool":
+        return f"tinyint1={tinyint1}"
+    if re.split(r"\W", column.type, maxsplit=1)[0] in CALENDAR and zero_dates != "fail":
+        return f"zero_dates={zero_dates}"
+    return None
+
+
 def quoted(name: str) -> str:
     """`name` as the server quotes identifiers, in every SQL mode."""
     return "`" + name.replace("`", "``") + "`"
@@ -134,7 +149,7 @@ def _recoded(name: str, wanted: str, came: str | None) -> str:
     return changed.get((wanted, came or wanted), "{}").format(name)
 
 
-def _arrival(column: Column, tinyint1: Tinyint1, zero_dates: ZeroDates) -> _Arrival:
+def _arrival(column: MySQLColumn, tinyint1: Tinyint1, zero_dates: ZeroDates) -> _Arrival:
     word = re.split(r"\W", column.type, maxsplit=1)[0]
     if word in CALENDAR:
         return _calendar(CALENDAR[word], zero_dates)
@@ -165,17 +180,17 @@ def _instant_of_a_view(arrival: _Arrival, zero_dates: ZeroDates) -> _Arrival:
     return replace(arrival, remote=INSTANT_OF_A_VIEW, made=number if zero_dates == "fail" else or_null)
 
 
-def _decimal(column: Column) -> _Arrival:
+def _decimal(column: MySQLColumn) -> _Arrival:
     found = DECIMAL.match(column.type)
     if found is None or int(found[1]) > 38:  # noqa: PLR2004 - the digits of a decimal128
         return replace(AS_TEXT, declared="text")
     kept = f"DECIMAL({found[1]},{found[2]})"
-    return _Arrival(kept) if column.base == kept else replace(AS_TEXT, kept=kept)
+    return _Arrival(kept) if column.arrives == kept else replace(AS_TEXT, kept=kept)
 
 
-def _bit(column: Column) -> _Arrival:
+def _bit(column: MySQLColumn) -> _Arrival:
     width = re.sub(r"\D", "", column.type) or "1"
     return _Arrival("VARCHAR", remote=f"LPAD(BIN({{}}), {width}, '0')", declared="text")
 
 
-SIZED: dict[str, Callable[[Column], _Arrival]] = {"decimal": _decimal, "bit": _bit}
+SIZED: dict[str, Callable[[MySQLColumn], _Arrival]] = {"decimal": _decimal, "bit": _bit}

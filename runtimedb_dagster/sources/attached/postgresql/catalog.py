@@ -84,7 +84,7 @@ NAMES = """
         AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'
 """
 
-# `base` is the built-in type of a column's domain, or how a type of the source's own making is read.
+# `form` is what a type is made of that is not a built-in one; see `types.Form`.
 RELATIONS = """
     WITH RECURSIVE relation AS (
         SELECT c.oid, n.nspname, c.relname, c.relkind, c.reltuples, c.relpages
@@ -112,21 +112,25 @@ RELATIONS = """
             pg_catalog.col_description(a.attrelid, a.attnum) AS comment,
             CASE
                 WHEN domain.oid IS NOT NULL AND b.typtype = 'b' AND b.typelem = 0
-                    THEN 'domain ' || pg_catalog.format_type(domain.base, domain.modifier)
-                WHEN domain.oid IS NOT NULL THEN 'other'
-                WHEN b.typtype = 'e' THEN 'enum'
-                WHEN b.typcategory = 'A' AND element.typtype = 'e' THEN 'enum[]'
-                WHEN b.typcategory = 'A' AND (element.typtype <> 'b' OR n.nspname <> 'pg_catalog') THEN 'other[]'
+                    THEN pg_catalog.json_build_object('kind', 'domain', 'name',
+                        pg_catalog.format_type(domain.base, domain.modifier))
+                WHEN domain.oid IS NOT NULL THEN pg_catalog.json_build_object('kind', 'other')
+                WHEN b.typtype = 'e' THEN pg_catalog.json_build_object('kind', 'enum')
+                WHEN b.typcategory = 'A' AND element.typtype = 'e'
+                    THEN pg_catalog.json_build_object('kind', 'enum', 'dimensions', 1)
+                WHEN b.typcategory = 'A' AND (element.typtype <> 'b' OR n.nspname <> 'pg_catalog')
+                    THEN pg_catalog.json_build_object('kind', 'other', 'dimensions', 1)
                 WHEN b.typcategory = 'A' AND a.attndims > 1
-                    THEN pg_catalog.format_type(a.atttypid, a.atttypmod) || pg_catalog.repeat('[]', a.attndims - 1)
-                WHEN b.typtype = 'c' THEN 'record ' || (
+                    THEN pg_catalog.json_build_object('kind', 'built-in', 'dimensions', a.attndims, 'name',
+                        pg_catalog.replace(pg_catalog.format_type(a.atttypid, a.atttypmod), '[]', ''))
+                WHEN b.typtype = 'c' THEN pg_catalog.json_build_object('kind', 'composite', 'fields', (
                     SELECT pg_catalog.json_agg(pg_catalog.json_build_array(
                         f.attname, pg_catalog.format_type(f.atttypid, f.atttypmod)) ORDER BY f.attnum)
                     FROM pg_catalog.pg_attribute f
-                    WHERE f.attrelid = b.typrelid AND f.attnum > 0 AND NOT f.attisdropped)
-                WHEN b.typtype <> 'b' THEN 'other'
-                WHEN n.nspname <> 'pg_catalog' THEN b.typname
-            END AS base
+                    WHERE f.attrelid = b.typrelid AND f.attnum > 0 AND NOT f.attisdropped))
+                WHEN b.typtype <> 'b' THEN pg_catalog.json_build_object('kind', 'other')
+                WHEN n.nspname <> 'pg_catalog' THEN pg_catalog.json_build_object('kind', 'extension', 'name', b.typname)
+            END AS form
         FROM relation JOIN pg_catalog.pg_attribute a ON a.attrelid = relation.oid
         LEFT JOIN domain ON domain.oid = a.atttypid
         JOIN pg_catalog.pg_type b ON b.oid = coalesce(domain.base, a.atttypid)
@@ -136,7 +140,7 @@ RELATIONS = """
         WHERE a.attnum > 0 AND NOT a.attisdropped
     ), listed AS (
         SELECT attrelid, pg_catalog.json_agg(pg_catalog.json_build_object(
-            'name', attname, 'type', type, 'nullable', nullable, 'comment', comment, 'base', base
+            'name', attname, 'type', type, 'nullable', nullable, 'comment', comment, 'form', form
         ) ORDER BY attnum) AS columns FROM attribute GROUP BY attrelid
     )
 """

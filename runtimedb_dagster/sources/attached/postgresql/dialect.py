@@ -14,7 +14,7 @@ import json
 import logging
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import duckdb
@@ -22,11 +22,13 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from runtimedb_dagster.common.duck import first_line, transaction
 from runtimedb_dagster.common.sql import identifier, literal, qualified
+from runtimedb_dagster.domain.columns import SourceColumn
 from runtimedb_dagster.domain.errors import ConfigurationError, TypeContractError
-from runtimedb_dagster.domain.model import Column, DiscoveredTable, TableRef
-from runtimedb_dagster.sources.attached.dialect import AttachedDialect, Relation, TableIsGone, attached, discovered
+from runtimedb_dagster.domain.names import TableRef
+from runtimedb_dagster.domain.tables import DiscoveredTable
+from runtimedb_dagster.sources.attached.dialect import Dialect, Relation, Scan, TableIsGone, attached, discovered
 from runtimedb_dagster.sources.attached.postgresql import catalog
-from runtimedb_dagster.sources.attached.postgresql.errors import advised, is_passing
+from runtimedb_dagster.sources.attached.postgresql.errors import advised, is_transient
 from runtimedb_dagster.sources.attached.postgresql.session import (
     FORMS,
     Session,
@@ -34,7 +36,7 @@ from runtimedb_dagster.sources.attached.postgresql.session import (
     escaped,
     require_settable,
 )
-from runtimedb_dagster.sources.attached.postgresql.types import project
+from runtimedb_dagster.sources.attached.postgresql.types import PostgreSQLColumn, Wishes, project
 from runtimedb_dagster.sources.attached.projection import Projected
 from runtimedb_dagster.sources.attached.watch import SSL_REQUEST, Peer
 from runtimedb_dagster.sources.url import SourceUrl, checked_host, host_and_port
@@ -123,7 +125,7 @@ class _Seen:
     locked: bool
 
 
-class PostgreSQL(AttachedDialect):
+class PostgreSQL(Dialect[PostgreSQLColumn]):
     """The dialect of a PostgreSQL server."""
 
     options = PostgreSQLOptions
@@ -133,6 +135,7 @@ class PostgreSQL(AttachedDialect):
         """Speak with the database that `url` names."""
         self._url = url
         self._options = options
+        self._wishes = Wishes(options.numerics, options.arrays, options.jsons)
         self._password = password
         self._twins: set[tuple[str, str]] = set()
         self._shared = False
@@ -237,7 +240,7 @@ class PostgreSQL(AttachedDialect):
                 logger.warning("left out, for its name or comment is not UTF-8: %r.%r", schema, table)
         return left_out
 
-    def describe(self, duck: duckdb.DuckDBPyConnection, alias: str, ref: TableRef) -> Relation:
+    def describe(self, duck: duckdb.DuckDBPyConnection, alias: str, ref: TableRef) -> Relation[PostgreSQLColumn]:
         """Lock the table, then take the snapshot and look at the table in it."""
         around = self._look_around(duck, alias)
         chosen = f"n.nspname = {escaped(ref.schema_name)} AND c.relname = {escaped(ref.table_name)}"
@@ -252,8 +255,8 @@ class PostgreSQL(AttachedDialect):
             _run(duck, alias, taken_back)
         twin = (ref.schema_name.lower(), ref.table_name.lower()) in self._twins
         large = kind in ("r", "m") and pages >= PARALLEL_FROM_PAGES and self._shared and not twin
-        listed = tuple(Column(**column) for column in json.loads(columns))
-        return Relation(listed, session, native=large and locked, state=_Seen(kind, oid, locked))
+        listed = tuple(PostgreSQLColumn.from_dict(column) for column in json.loads(columns))
+        return Relation(listed, session, scannable=large and locked, state=_Seen(kind, oid, locked))
 
     def _lock(
         self, duck: duckdb.DuckDBPyConnection, alias: str, ref: TableRef, chosen: str, around: Surroundings
@@ -310,40 +313,37 @@ class PostgreSQL(AttachedDialect):
             )
         return self._around
 
-    def project(self, column: Column) -> Projected:
+    def project(self, column: PostgreSQLColumn) -> Projected:
         """As the server's types demand."""
-        return project(replace(column, base=self._as_wished(column.base or column.type)))
+        return project(column, self._wishes)
 
-    def _as_wished(self, base: str) -> str:
-        """A type as the options want it read, within composites too."""
-        if base.startswith("record "):
-            fields = json.loads(base.removeprefix("record "))
-            return "record " + json.dumps([(name, self._as_wished(type_)) for name, type_ in fields])
-        if self._options.arrays == "text" and base.endswith("[]"):
-            return "array as text"
-        if self._options.jsons == "text" and base.removeprefix("domain ") in ("json", "jsonb"):
-            return "json as text"
-        return re.sub(r"numeric\([^)]*\)", "numeric", base) if self._options.numerics == "text" else base
+    def treatment(self, schema_name: str, table_name: str, column: SourceColumn) -> str | None:  # noqa: ARG002
+        """What is to be kept as text."""
+        return json.dumps(self._wishes.concerning(column.type)) if self._wishes != Wishes() else None
 
-    def origin(
-        self,
-        duck: duckdb.DuckDBPyConnection,
-        alias: str,
-        ref: TableRef,
-        relation: Relation,
-        projection: Sequence[Projected],
-        where: str | None,
-    ) -> str:
-        """DuckDB's scan where it reads every column right, else a query on the server."""
-        table = qualified(ref.schema_name, ref.table_name)
-        if relation.state.kind == "v":
-            self._require_forms(projection)
-        _guard(duck, alias, table, projection, where)
-        native = relation.native and where is None and not any(each.remote or each.parts for each in projection)
-        if native and _reads_as_described(duck, alias, ref, projection):
-            return attached(alias, ref, None)
-        condition = f" WHERE {where}" if where else ""
-        return f"postgres_query({literal(alias)}, {literal(f'SELECT {_listed(projection)} FROM {table}{condition}')})"
+    def options_of_rows(self) -> Mapping[str, str]:
+        """Policies, and what views ask the session for."""
+        applied = {"row_security": "apply"} if self._options.row_security == "apply" else {}
+        return {**applied, **{f"session.{name}": value for name, value in self._options.session.items()}}
+
+    def is_native(self, scan: Scan[PostgreSQLColumn]) -> bool:
+        """Whether DuckDB's scan reads every column right."""
+        plain = not any(each.remote or each.parts for each in scan.projection)
+        return scan.relation.scannable and scan.where is None and plain and _reads_as_described(scan)
+
+    def guard(self, scan: Scan[PostgreSQLColumn]) -> None:
+        """Look on the server, in the snapshot of the read, for values that would not arrive as they are."""
+        if scan.relation.state.kind == "v":
+            self._require_forms(scan.projection)
+        _guard(scan)
+
+    def from_clause(self, scan: Scan[PostgreSQLColumn]) -> str:
+        """DuckDB's scan, or a query on the server."""
+        if scan.native:
+            return attached(scan.alias, scan.ref, None)
+        condition = f" WHERE {scan.where}" if scan.where else ""
+        query = f"SELECT {_listed(scan.projection)} FROM {_table(scan)}{condition}"
+        return f"postgres_query({literal(scan.alias)}, {literal(query)})"
 
     def _require_forms(self, projection: Sequence[Projected]) -> None:
         """Refuse, in a view, text whose form depends on what the login has set otherwise."""
@@ -361,23 +361,25 @@ class PostgreSQL(AttachedDialect):
                     f"the option session='{setting}' to read the view under it, or leave the column out"
                 )
 
-    def confirm(self, duck: duckdb.DuckDBPyConnection, alias: str, ref: TableRef, relation: Relation) -> str | None:
-        """What was not locked must still be in the file that the snapshot knows; else it may have been read empty."""
-        seen: _Seen = relation.state
-        if seen.locked:
+    def confirm(self, scan: Scan[PostgreSQLColumn]) -> str | None:
+        """What was not locked before the snapshot was taken must still be in the file that the snapshot knows.
+
+        Else it may have been read as if it were empty.
+        """
+        seen: _Seen = scan.relation.state
+        if seen.locked and scan.is_first:
             return None
-        ((whole,),) = _ask(
-            duck, alias, catalog.WHOLE.format(oid=seen.oid, name=escaped(qualified(ref.schema_name, ref.table_name)))
-        )
+        query = catalog.WHOLE.format(oid=seen.oid, name=escaped(_table(scan)))
+        ((whole,),) = _ask(scan.duck, scan.alias, query)
         return None if whole else "the table was rewritten while it was read; refresh it again"
 
     def cancel(self, duck: duckdb.DuckDBPyConnection, alias: str, session: int) -> None:
         """DuckDB waits for a query on the server, whatever interrupts it."""
         _ask(duck, alias, f"SELECT pg_catalog.pg_cancel_backend({session}) AS cancelled")
 
-    def is_passing(self, error: str) -> bool:
-        """A server that is away, starting, full, or a replica that had to go on."""
-        return is_passing(error)
+    def is_transient(self, error: str) -> bool:
+        """A server that is unavailable, starting, full, or a replica that had to go on."""
+        return is_transient(error)
 
     def explain(self, error: str) -> str:
         """The server's own words, without what DuckDB and libpq put around them, and what to do."""
@@ -385,30 +387,21 @@ class PostgreSQL(AttachedDialect):
         told = said[-1] if said else re.sub(r'^Unable to connect to Postgres at ".*?": ', "", first_line(error))
         return advised(told, error)
 
-    def words(
-        self,
-        duck: duckdb.DuckDBPyConnection,
-        alias: str,
-        ref: TableRef,
-        relation: Relation,  # noqa: ARG002
-        projection: Sequence[Projected],
-        where: str | None,  # noqa: ARG002
-        error: str,
-    ) -> str | None:
+    def detail(self, scan: Scan[PostgreSQLColumn], error: str) -> str | None:
         """The column that is meant, where neither the server nor DuckDB names it."""
         if "Expected an array" in error:
-            return _of_other_dimensions(duck, alias, ref, projection)
+            return _of_other_dimensions(scan)
         if not self._any_bytes or "invalid byte sequence" not in error:
             return None
-        for each in projection:
+        for each in scan.projection:
             name = identifier(each.source_name)
             checked = f"pg_catalog.convert_from(pg_catalog.convert_to({name}::text, 'SQL_ASCII'), 'UTF8')"
-            table = qualified(ref.schema_name, ref.table_name)
+            query = f"SELECT pg_catalog.max(pg_catalog.length({checked})) AS n FROM {_table(scan)}"
             try:
-                _ask(duck, alias, f"SELECT pg_catalog.max(pg_catalog.length({checked})) AS n FROM {table}")
+                _ask(scan.duck, scan.alias, query)
             except duckdb.Error:
                 with contextlib.suppress(duckdb.Error):
-                    duck.execute("ROLLBACK")
+                    scan.duck.execute("ROLLBACK")
                 return (
                     f"column {name} ({each.column.source_type}) holds text that is not UTF-8, which a database of "
                     "encoding SQL_ASCII takes; leave it out with exclude_columns, or convert it in a view on the source"
@@ -416,14 +409,15 @@ class PostgreSQL(AttachedDialect):
         return None
 
 
-def _of_other_dimensions(
-    duck: duckdb.DuckDBPyConnection, alias: str, ref: TableRef, projection: Sequence[Projected]
-) -> str | None:
-    table = qualified(ref.schema_name, ref.table_name)
-    for each in projection:
+def _table(scan: Scan[PostgreSQLColumn]) -> str:
+    return qualified(scan.ref.schema_name, scan.ref.table_name)
+
+
+def _of_other_dimensions(scan: Scan[PostgreSQLColumn]) -> str | None:
+    for each in scan.projection:
         name = identifier(each.source_name)
-        found = f"SELECT 1 AS n FROM {table} WHERE pg_catalog.array_ndims({name}) > 1 LIMIT 1"
-        if (each.arrives or "").endswith("[]") and _ask(duck, alias, found):
+        found = f"SELECT 1 AS n FROM {_table(scan)} WHERE pg_catalog.array_ndims({name}) > 1 LIMIT 1"
+        if (each.arrives or "").endswith("[]") and _ask(scan.duck, scan.alias, found):
             return (
                 f"column {name} ({each.column.source_type}) holds arrays that differ in their number of dimensions; "
                 "set the option arrays=text"
@@ -449,29 +443,24 @@ def _listed(projection: Sequence[Projected]) -> str:
     return ", ".join(f"{sql} AS {identifier(name)}" for name, sql in listed)
 
 
-def _reads_as_described(
-    duck: duckdb.DuckDBPyConnection, alias: str, ref: TableRef, projection: Sequence[Projected]
-) -> bool:
+def _reads_as_described(scan: Scan[PostgreSQLColumn]) -> bool:
     """Whether DuckDB's own idea of the table, which it may have made before a change, is that of the snapshot."""
     try:
-        rows = duck.execute(f"DESCRIBE {attached(alias, ref, None)}").fetchall()
+        rows = scan.duck.execute(f"DESCRIBE {attached(scan.alias, scan.ref, None)}").fetchall()
     except duckdb.CatalogException:
         return False
     known = {row[0]: row[1] for row in rows}
-    return all(known.get(each.source_name) == each.arrives for each in projection)
+    return all(known.get(each.source_name) == each.arrives for each in scan.projection)
 
 
-def _guard(
-    duck: duckdb.DuckDBPyConnection, alias: str, table: str, projection: Sequence[Projected], where: str | None
-) -> None:
-    """Look on the server, in the snapshot of the read, for values that would not arrive as they are."""
-    guarded = [each for each in projection if each.guard]
+def _guard(scan: Scan[PostgreSQLColumn]) -> None:
+    guarded = [each for each in scan.projection if each.guard]
     if not guarded:
         return
     listed = ", ".join(f"coalesce({each.guard}, false) AS c{i}" for i, each in enumerate(guarded))
     found = " OR ".join(f"({each.guard})" for each in guarded)
-    condition = f"({where}) AND ({found})" if where else found
-    for row in _ask(duck, alias, f"SELECT {listed} FROM {table} WHERE {condition} LIMIT 1"):
+    condition = f"({scan.where}) AND ({found})" if scan.where else found
+    for row in _ask(scan.duck, scan.alias, f"SELECT {listed} FROM {_table(scan)} WHERE {condition} LIMIT 1"):
         each = guarded[row.index(True)]
         column = each.column
         raise TypeContractError(f"column {identifier(column.name)} ({column.source_type}): {each.because}")

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["advised", "is_passing"]
+__all__ = ["advised", "is_transient"]
 
-# Away, starting, full, failing over; and what a transaction meets that another one is in the way of.
+# Unavailable, starting, full, failing over; and what a transaction meets that another one is in the way of.
 SIGNS = (
     # libpq and the network
     "Connection refused", "No such file or directory", "timeout expired", "could not translate host name",
@@ -39,7 +39,7 @@ SIGNS = (
     "el sistema de base de datos", "tiempo de espera .*(candado|bloqueo)",
 
 )  # fmt: skip
-PASSING = re.compile("|".join(SIGNS))
+TRANSIENT = re.compile("|".join(SIGNS))
 
 ADVICE = {
     r"password authentication failed|Passwort-Authentifizierung": "set the right password in the variable of "
@@ -66,9 +66,9 @@ ADVICE = {
 }
 
 
-def is_passing(error: str) -> bool:
+def is_transient(error: str) -> bool:
     """Whether an error may be gone when one tries again."""
-    return PASSING.search(error) is not None
+    return TRANSIENT.search(error) is not None
 
 
 def advised(told: str, error: str) -> str:

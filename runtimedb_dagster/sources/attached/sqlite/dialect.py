@@ -18,12 +18,14 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from runtimedb_dagster.common.duck import first_line
 from runtimedb_dagster.common.sql import identifier, literal, qualified
+from runtimedb_dagster.domain.columns import SourceColumn
 from runtimedb_dagster.domain.errors import TypeContractError
-from runtimedb_dagster.domain.model import Column, DiscoveredTable, TableRef
-from runtimedb_dagster.domain.patterns import matches_any, names_of_column
-from runtimedb_dagster.sources.attached.dialect import AttachedDialect, Relation, TableIsGone, attached
+from runtimedb_dagster.domain.names import TableRef
+from runtimedb_dagster.domain.patterns import Matcher, names_of_column
+from runtimedb_dagster.domain.tables import DiscoveredTable
+from runtimedb_dagster.sources.attached.dialect import Dialect, Relation, Scan, TableIsGone, attached
 from runtimedb_dagster.sources.attached.projection import Projected
-from runtimedb_dagster.sources.attached.sqlite.types import AS_TEXT, is_open, project, restored, type_of_values
+from runtimedb_dagster.sources.attached.sqlite.types import SQLiteColumn, is_open, project, restored, type_of_values
 from runtimedb_dagster.sources.url import SourceUrl
 
 __all__ = ["SQLite", "SQLiteOptions"]
@@ -51,7 +53,7 @@ class SQLiteOptions(BaseModel):
         return [pattern.strip() for pattern in listed if pattern.strip()]
 
 
-class SQLite(AttachedDialect):
+class SQLite(Dialect[SQLiteColumn]):
     """The dialect of an SQLite file."""
 
     options = SQLiteOptions
@@ -61,6 +63,7 @@ class SQLite(AttachedDialect):
         """Read the file that `url` names."""
         self._path = Path(url.path)
         self._options = options
+        self._as_text = Matcher.of(options.as_text)
 
     def attach(self, duck: duckdb.DuckDBPyConnection) -> str:
         """Attach the file, and look into it: DuckDB would open it at the first query only."""
@@ -84,45 +87,48 @@ class SQLite(AttachedDialect):
             rows = [row for name, kind in names for row in _described_or_bare(duck, alias, name, kind)]
         return [_table(name, kind, json.loads(columns)) for name, kind, columns in rows]
 
-    def describe(self, duck: duckdb.DuckDBPyConnection, alias: str, ref: TableRef) -> Relation:
+    def describe(self, duck: duckdb.DuckDBPyConnection, alias: str, ref: TableRef) -> Relation[SQLiteColumn]:
         """The table in the transaction of SQLite that this begins; columns of no type as their values demand."""
         rows = _described(duck, alias, ref.table_name) if ref.schema_name == "main" else []
         if not rows:
             raise TableIsGone
         _name, kind, listed = rows[0]
         _scan_in_one_state(duck, alias)
-        columns = [self._as_wished(ref, column) for column in _columns(json.loads(listed))]
-        native = kind == "table" and not any(column.name.lower() in ROWIDS for column in columns)
-        return Relation(tuple(_by_values(duck, alias, ref, columns)), native=native)
+        columns = [
+            SQLiteColumn(each.name, each.type, each.nullable, as_text=self._is_as_text(ref.table_name, each.name))
+            for each in _columns(json.loads(listed))
+        ]
+        scannable = kind == "table" and not any(column.name.lower() in ROWIDS for column in columns)
+        return Relation(tuple(_by_values(duck, alias, ref, columns)), scannable=scannable)
 
-    def _as_wished(self, ref: TableRef, column: Column) -> Column:
-        wished = matches_any(self._options.as_text, names_of_column("main", ref.table_name, column.name))
-        return replace(column, base=AS_TEXT) if wished else column
+    def _is_as_text(self, table_name: str, column: str) -> bool:
+        return bool(self._as_text.first(names_of_column("main", table_name, column)))
 
-    def project(self, column: Column) -> Projected:
+    def project(self, column: SQLiteColumn) -> Projected:
         """As its declared type demands."""
         return project(column)
 
-    def origin(
-        self,
-        duck: duckdb.DuckDBPyConnection,
-        alias: str,
-        ref: TableRef,
-        relation: Relation,
-        projection: Sequence[Projected],
-        where: str | None,
-    ) -> str:
-        """DuckDB's scan where it reads every column right, else a query of SQLite."""
-        source = f"{qualified('main', ref.table_name)}{f' WHERE {where}' if where else ''}"
-        native = relation.native and where is None and _scan_fits(duck, alias, ref, projection)
-        _guard(duck, alias, source, [each for each in projection if not (native and each.scan_guards)])
-        if native:
-            return attached(alias, ref, None)
-        asked = ", ".join(f"{each.remote} AS {identifier(each.source_name)}" for each in projection)
-        query = f"sqlite_query({literal(alias)}, {literal(f'SELECT {asked} FROM {source}')})"
-        return f"(SELECT {', '.join(map(restored, projection))} FROM {query})"
+    def treatment(self, schema_name: str, table_name: str, column: SourceColumn) -> str | None:  # noqa: ARG002
+        """Whether it is kept as text."""
+        return "as_text" if self._is_as_text(table_name, column.name) else None
 
-    def is_passing(self, error: str) -> bool:
+    def is_native(self, scan: Scan[SQLiteColumn]) -> bool:
+        """Whether DuckDB's scan reads every column right."""
+        return scan.relation.scannable and scan.where is None and _scan_fits(scan)
+
+    def guard(self, scan: Scan[SQLiteColumn]) -> None:
+        """Look in SQLite, in the transaction of the read, for values that do not fit their column."""
+        _guard(scan, [each for each in scan.projection if each.guard and not (scan.native and each.scan_guards)])
+
+    def from_clause(self, scan: Scan[SQLiteColumn]) -> str:
+        """DuckDB's scan, or a query of SQLite."""
+        if scan.native:
+            return attached(scan.alias, scan.ref, None)
+        listed = ", ".join(f"{each.remote} AS {identifier(each.source_name)}" for each in scan.projection)
+        query = f"sqlite_query({literal(scan.alias)}, {literal(f'SELECT {listed} FROM {_table_of(scan)}')})"
+        return f"(SELECT {', '.join(map(restored, scan.projection))} FROM {query})"
+
+    def is_transient(self, error: str) -> bool:
         """A file that somebody writes."""
         return "is locked" in error
 
@@ -165,8 +171,8 @@ def _table(name: str, kind: str, columns: list[dict[str, Any]]) -> DiscoveredTab
     )
 
 
-def _columns(described: list[dict[str, Any]]) -> list[Column]:
-    return [Column(each["name"], each["type"] or "ANY", nullable=bool(each["nullable"])) for each in described]
+def _columns(described: list[dict[str, Any]]) -> list[SourceColumn]:
+    return [SourceColumn(each["name"], each["type"] or "ANY", nullable=bool(each["nullable"])) for each in described]
 
 
 def _scan_in_one_state(duck: duckdb.DuckDBPyConnection, alias: str) -> None:
@@ -179,9 +185,11 @@ def _scan_in_one_state(duck: duckdb.DuckDBPyConnection, alias: str) -> None:
     duck.execute(f"SET sqlite_disable_multithreaded_scans = {'true' if mode == 'wal' else 'false'}")
 
 
-def _by_values(duck: duckdb.DuckDBPyConnection, alias: str, ref: TableRef, columns: list[Column]) -> list[Column]:
+def _by_values(
+    duck: duckdb.DuckDBPyConnection, alias: str, ref: TableRef, columns: list[SQLiteColumn]
+) -> list[SQLiteColumn]:
     """The columns, those of no type with the one that fits the values they hold now."""
-    open_columns = [column for column in columns if column.base is None and is_open(column)]
+    open_columns = [column for column in columns if not column.as_text and is_open(column)]
     if not open_columns:
         return columns
     asked = ", ".join(
@@ -194,43 +202,46 @@ def _by_values(duck: duckdb.DuckDBPyConnection, alias: str, ref: TableRef, colum
     for i, column in enumerate(open_columns):
         flags = zip(STORAGE_CLASSES, found[i * len(STORAGE_CLASSES) :], strict=False)
         held[column.name] = type_of_values(frozenset(storage for storage, flag in flags if flag == "1"))
-    return [replace(column, base=held.get(column.name, column.base)) for column in columns]
+    return [replace(column, read_as=held.get(column.name)) for column in columns]
 
 
-def _guard(duck: duckdb.DuckDBPyConnection, alias: str, source: str, projection: Sequence[Projected]) -> None:
-    """Look in SQLite, in the transaction of the read, for values that do not fit their column."""
-    guarded = [each for each in projection if each.guard]
+def _table_of(scan: Scan[SQLiteColumn]) -> str:
+    return f"{qualified('main', scan.ref.table_name)}{f' WHERE {scan.where}' if scan.where else ''}"
+
+
+def _guard(scan: Scan[SQLiteColumn], guarded: Sequence[Projected]) -> None:
     if not guarded:
         return
     misfit = " OR ".join(f"({each.guard})" for each in guarded)
     # A condition may be part of the source, so that the guards are held against what it leaves.
-    if not _ask(duck, alias, f"SELECT 1 AS misfit FROM (SELECT * FROM {source}) WHERE {misfit} LIMIT 1"):
+    source = f"(SELECT * FROM {_table_of(scan)})"
+    if not _ask(scan.duck, scan.alias, f"SELECT 1 AS misfit FROM {source} WHERE {misfit} LIMIT 1"):
         return
     for each in guarded:
         name = identifier(each.source_name)
         value = f"typeof({name}) AS storage, substr(quote({name}), 1, 80) AS value"
-        query = f"SELECT {value} FROM (SELECT * FROM {source}) WHERE {each.guard} LIMIT 1"
-        for storage, quoted in _ask(duck, alias, query, encoded=True):
+        query = f"SELECT {value} FROM {source} WHERE {each.guard} LIMIT 1"
+        for storage, quoted in _ask(scan.duck, scan.alias, query, encoded=True):
             raise _misfit(each, f"the {_text(storage)} {_text(quoted)}")
 
 
 def _misfit(projected: Projected, value: str) -> TypeContractError:
     column = projected.column
-    shown = "a value" if projected.masked else value
+    shown = "a value" if column.mask else value
     return TypeContractError(
         f"column {identifier(column.name)} ({column.source_type}): it holds {shown}, which {projected.because}; "
         f"{projected.advice}"
     )
 
 
-def _scan_fits(duck: duckdb.DuckDBPyConnection, alias: str, ref: TableRef, projection: Sequence[Projected]) -> bool:
+def _scan_fits(scan: Scan[SQLiteColumn]) -> bool:
     """Whether DuckDB's scan, whose idea of the table may be older than the transaction, yields what is projected."""
     try:
-        rows = duck.execute(f"DESCRIBE {attached(alias, ref, None)}").fetchall()
+        rows = scan.duck.execute(f"DESCRIBE {attached(scan.alias, scan.ref, None)}").fetchall()
     except duckdb.CatalogException:
         return False
     known = {row[0]: row[1] for row in rows}
-    return all(known.get(each.source_name) == each.arrives for each in projection)
+    return all(known.get(each.source_name) == each.arrives for each in scan.projection)
 
 
 def _ask(duck: duckdb.DuckDBPyConnection, alias: str, query: str, *, encoded: bool = False) -> list[tuple[Any, ...]]:

@@ -11,15 +11,26 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from runtimedb_dagster.common.sql import identifier
-from runtimedb_dagster.domain.model import Column
+from runtimedb_dagster.domain.columns import SourceColumn
 from runtimedb_dagster.sources.attached.projection import PROJECTED, Projected
 from runtimedb_dagster.sources.attached.projection import project as project_duckdb
 
-__all__ = ["AS_TEXT", "is_open", "project", "restored", "type_of_values"]
+__all__ = ["SQLiteColumn", "is_open", "project", "restored", "type_of_values"]
 
 ADVICE = "set the option as_text to keep the column as text, or cast it in a view on the source"
-# What `Column.base` says of a column that is kept as text, whatever it holds.
-AS_TEXT = "as text"
+
+
+@dataclass(frozen=True, slots=True)
+class SQLiteColumn(SourceColumn):
+    """A column whose `type` is the declared one, and how it is read.
+
+    Attributes:
+        read_as: a declared type that it is read by instead, for its own says nothing.
+        as_text: whether it is kept as text, whatever it holds.
+    """
+
+    read_as: str | None = None
+    as_text: bool = False
 
 
 @dataclass(frozen=True)
@@ -141,12 +152,12 @@ RESTORE = {
 
 
 @lru_cache(PROJECTED)
-def project(column: Column) -> Projected:
-    """The select-list entry of a column; `base` is a declared type to be read instead of the column's own."""
+def project(column: SQLiteColumn) -> Projected:
+    """The select-list entry of a column."""
     arrival = _arrival(column)
     name = identifier(column.name)
     kept = arrival.kept or arrival.type
-    plain = project_duckdb(Column(column.name, kept, column.nullable, column.comment))
+    plain = project_duckdb(SourceColumn(column.name, kept, column.nullable, column.comment))
     if arrival.convert:
         plain = replace(plain, expression=f"{arrival.convert.format(name)} AS {name}", converts=True)
     declared = arrival.declared and f"{column.type} kept {arrival.declared}"
@@ -157,12 +168,12 @@ def project(column: Column) -> Projected:
         remote=arrival.remote.format(name),
         guard=arrival.guard.format(name),
         because=arrival.because,
-        scan_guards=arrival.scan_guards and column.base is None,
+        scan_guards=arrival.scan_guards and column.read_as is None and not column.as_text,
         advice=ADVICE,
     )
 
 
-def is_open(column: Column) -> bool:
+def is_open(column: SourceColumn) -> bool:
     """Whether the declared type says nothing of the values: none, ANY, or a word that SQLite does not know."""
     return _known(column.type) is None
 
@@ -181,10 +192,8 @@ def restored(projected: Projected) -> str:
     return f"{restore.format(name)} AS {name}"
 
 
-def _arrival(column: Column) -> _Arrival:
-    if column.base == AS_TEXT:
-        return ANYTHING
-    return _known(column.base or column.type) or TEXT
+def _arrival(column: SQLiteColumn) -> _Arrival:
+    return ANYTHING if column.as_text else _known(column.read_as or column.type) or TEXT
 
 
 def _known(declared: str) -> _Arrival | None:

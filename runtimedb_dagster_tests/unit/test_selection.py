@@ -6,24 +6,26 @@ from collections.abc import Callable
 
 import pytest
 
-from runtimedb_dagster import RuntimeDB, TableRef
+from runtimedb_dagster import RuntimeDB
+from runtimedb_dagster.domain.columns import SourceColumn
 from runtimedb_dagster.domain.errors import ConfigurationError, TypeContractError
-from runtimedb_dagster.domain.model import Column
 from runtimedb_dagster.domain.options import ConnectionOptions
-from runtimedb_dagster.sources.attached.projection import project
-from runtimedb_dagster.sources.attached.shape import Shape
+from runtimedb_dagster.domain.selection import Selection
+from runtimedb_dagster.sources.attached.projection import project, select_list
 from runtimedb_dagster_tests.support.parts import SourceFile, current, refresh_all, rows
 
-REF = TableRef("c", "Sales", "Orders")
+
+def selection(**options: str) -> Selection:
+    return ConnectionOptions.of(options).selection
 
 
-def shape(**options: str) -> Shape:
-    return Shape.of(ConnectionOptions.of(options))
+def names(selected: Selection, *columns: str) -> list[str]:
+    listed = select_list(selected.of("Sales", "Orders"), [SourceColumn(name, "VARCHAR") for name in columns], project)
+    return [each.column.name for each in listed]
 
 
-def names(shaped: Shape, *columns: str) -> list[str]:
-    applied = shaped.apply(REF, [Column(name, "VARCHAR") for name in columns], project)
-    return [each.column.name for each in applied]
+def where(**options: str) -> str | None:
+    return selection(**options).of("Sales", "Orders").where
 
 
 @pytest.mark.parametrize(
@@ -40,7 +42,7 @@ def names(shaped: Shape, *columns: str) -> list[str]:
     ],
 )
 def test_tables_are_chosen_by_patterns(options: dict[str, str], wanted: bool) -> None:
-    assert shape(**options).wants("Sales", "Orders") is wanted
+    assert selection(**options).wants("Sales", "Orders") is wanted
 
 
 @pytest.mark.parametrize(
@@ -55,24 +57,24 @@ def test_tables_are_chosen_by_patterns(options: dict[str, str], wanted: bool) ->
     ],
 )
 def test_columns_are_chosen_by_patterns(options: dict[str, str], left: list[str]) -> None:
-    assert names(shape(**options), "id", "Email", "note") == left
+    assert names(selection(**options), "id", "Email", "note") == left
 
 
 def test_nothing_left_and_twins_are_refused_by_name() -> None:
     with pytest.raises(TypeContractError, match="the patterns leave it no columns"):
-        names(shape(exclude_columns="*"), "id")
+        names(selection(exclude_columns="*"), "id")
     with pytest.raises(TypeContractError, match="it has no columns"):
-        names(shape())
+        names(selection())
     with pytest.raises(TypeContractError, match='columns "id" and "ID" differ by case only'):
-        names(shape(), "id", "ID")
-    assert names(shape(exclude_columns='["*.nope"]'), "id") == ["id"]
+        names(selection(), "id", "ID")
+    assert names(selection(exclude_columns='["*.nope"]'), "id") == ["id"]
 
 
 def test_conditions_of_several_patterns_all_hold() -> None:
-    both = shape(where='{"sales.*": "a > 1 OR b", "orders": "c -- d", "other": "e"}')
-    assert both.where(REF) == "(a > 1 OR b\n) AND (c -- d\n)"
-    assert shape(where="sales.orders: a::date > '2020-01-01'").where(REF) == "(a::date > '2020-01-01'\n)"
-    assert shape(where="nope: a").where(REF) is None
+    both = where(where='{"sales.*": "a > 1 OR b", "orders": "c -- d", "other": "e"}')
+    assert both == "(a > 1 OR b\n) AND (c -- d\n)"
+    assert where(where="sales.orders: a::date > '2020-01-01'") == "(a::date > '2020-01-01'\n)"
+    assert where(where="nope: a") is None
 
 
 @pytest.mark.parametrize(
@@ -88,7 +90,7 @@ def test_conditions_of_several_patterns_all_hold() -> None:
 )
 def test_what_means_nothing_is_refused(option: str, value: str, says: str) -> None:
     with pytest.raises(ConfigurationError, match=says):
-        shape(**{option: value})
+        selection(**{option: value})
 
 
 def test_masks_reach_every_type_and_leave_null_alone(db: RuntimeDB, make_source: Callable[..., SourceFile]) -> None:
@@ -98,23 +100,27 @@ def test_masks_reach_every_type_and_leave_null_alone(db: RuntimeDB, make_source:
         "v(id, email, pay, marks)",
         "ALTER TABLE t ALTER id SET NOT NULL",
     )
-    db.connect("shop", source.url, mask={"email": "sha256", "*.pay": "redact", "main.t.marks": "null", "id": "null"})
+    db.connect(
+        "shop",
+        source.url,
+        options={"mask": {"email": "sha256", "*.pay": "redact", "main.t.marks": "null", "id": "null"}},
+    )
     assert refresh_all(db).errors == []
     (hashed,) = source.run("SELECT sha256('a@x')")[0]
     assert rows(db, "SELECT id, email, pay, marks FROM shop.main.t ORDER BY email") == [
         (None, hashed, "***", None), (None, None, None, None),
     ]  # fmt: skip
-    assert [(column.type, column.nullable, column.declared) for column in current(db, "t").columns] == [
-        ("INTEGER", True, "masked: null"),
-        ("VARCHAR", True, "masked: sha256"),
-        ("VARCHAR", True, "masked: redact"),
-        ("INTEGER[]", True, "masked: null"),
+    assert [(column.type, column.nullable, column.mask) for column in current(db, "t").columns] == [
+        ("INTEGER", True, "null"),
+        ("VARCHAR", True, "sha256"),
+        ("VARCHAR", True, "redact"),
+        ("INTEGER[]", True, "null"),
     ]
 
 
 def test_a_masked_column_needs_no_exact_form(db: RuntimeDB, make_source: Callable[..., SourceFile]) -> None:
     source = make_source("s", "CREATE TABLE t AS SELECT 170141183460469231731687303715884105727 AS big, 1 AS i")
-    db.connect("shop", source.url, mask="big:null", where="t: i = 1")
+    db.connect("shop", source.url, options={"mask": "big:null", "where": "t: i = 1"})
     assert refresh_all(db).errors == []
     assert rows(db, "SELECT * FROM shop.main.t") == [(None, 1)]
 
@@ -122,7 +128,7 @@ def test_a_masked_column_needs_no_exact_form(db: RuntimeDB, make_source: Callabl
 def test_tables_that_are_no_longer_included_go(db: RuntimeDB, make_source: Callable[..., SourceFile]) -> None:
     source = make_source("s", *(f"CREATE TABLE {name} (i INTEGER)" for name in "abc"))
     db.connect("shop", source.url)
-    db.configure("shop", {"exclude": ["b"]})
+    db.configure("shop", options={"exclude": ["b"]})
     assert db.discover("shop").tables_removed == 1
     assert [table.table_name for table in db.tables()] == ["a", "c"]
 
@@ -131,7 +137,7 @@ def test_a_masked_value_that_can_not_be_read_is_not_told(db: RuntimeDB, make_sou
     source = make_source(
         "s", "CREATE VIEW t AS SELECT CAST(v AS HUGEINT) AS v FROM (VALUES ('1' || repeat('7', 38))) x(v)"
     )
-    db.connect("shop", source.url, mask="v:sha256")
+    db.connect("shop", source.url, options={"mask": "v:sha256"})
     (error,) = refresh_all(db).errors
     assert 'column "v"' in error["error"]
     assert "is masked" in error["error"]

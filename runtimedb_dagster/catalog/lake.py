@@ -1,4 +1,4 @@
-"""Which catalog this is, and where: by what its storage knows it, and knows a copy of it."""
+"""The one row about the whole: which catalog this is and where, its clock, and whether it was moved."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from sqlalchemy import Connection, select, text, update
 from runtimedb_dagster.catalog import schema
 from runtimedb_dagster.catalog.database import Database, require_here, transition
 
-__all__ = ["Identity", "IdentityCatalog"]
+__all__ = ["Lake", "LakeCatalog"]
 
 
 @dataclass(frozen=True)
-class Identity:
+class Lake:
     """A catalog, as its storage knows it.
 
     Attributes:
@@ -32,7 +32,7 @@ class Identity:
     marked: bool
 
 
-class IdentityCatalog:
+class LakeCatalog:
     """The one row of the catalog about itself."""
 
     def __init__(self, database: Database) -> None:
@@ -40,7 +40,7 @@ class IdentityCatalog:
         self._database = database
 
     @transition
-    def get(self, *, even_if_moved: bool = False) -> Identity:
+    def get(self, *, even_if_moved: bool = False) -> Lake:
         """Which catalog this is, or was.
 
         Raises:
@@ -49,19 +49,19 @@ class IdentityCatalog:
         with self._database.read() as tx:
             if not even_if_moved:
                 require_here(tx)
-            row = tx.execute(select(schema.identity)).one()
+            row = tx.execute(select(schema.lake)).one()
             if self._database.file is not None:
                 places = _places_of_file(self._database.file)
             else:
                 places = _places_in_postgresql(tx)
-            return Identity(row.catalog_id, places, row.storage_marked)
+            return Lake(row.catalog_id, places, row.storage_marked)
 
     @transition
     def mark(self, catalog_id: str) -> None:
         """Remember that the storage was marked, and under which id."""
         with self._database.write() as tx:
             require_here(tx)
-            tx.execute(update(schema.identity).values(storage_marked=True, catalog_id=catalog_id))
+            tx.execute(update(schema.lake).values(storage_marked=True, catalog_id=catalog_id))
 
 
 def _places_in_postgresql(tx: Connection) -> tuple[str, ...]:

@@ -1,0 +1,213 @@
+"""Transitions of what is current: reserve, renew, publish, keep, abandon, purge."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection as Transaction
+from sqlalchemy import Row, Select, bindparam, insert, select, update
+
+from runtimedb_dagster.catalog import files, schema
+from runtimedb_dagster.catalog.database import Database, next_sequence, transition
+from runtimedb_dagster.catalog.versions import add_version, paths_of
+from runtimedb_dagster.domain.claims import Publication, Reservation
+from runtimedb_dagster.domain.errors import RefreshError, SupersededError
+from runtimedb_dagster.domain.names import TableRef
+from runtimedb_dagster.domain.tables import Connection, Table
+from runtimedb_dagster.domain.versions import SequenceNumber, Version
+
+__all__ = ["PublicationCatalog", "retire"]
+
+# The statements of a refresh are built once: building them each time took half of its time in the catalog.
+_tables, _publications, _versions = schema.tables.c, schema.publications.c, schema.versions.c
+LOCK: Select[Any] = (
+    select(
+        _tables.id,
+        _tables.connection_id,
+        _tables.schema_name,
+        _tables.table_name,
+        _tables.version_id,
+        _tables.checked_sequence,
+    )
+    .where(_tables.id == bindparam("row"))
+    .with_for_update()
+)
+POINT = (
+    update(schema.tables)
+    .where(_tables.id == bindparam("row"))
+    .values(version_id=bindparam("version"), checked_at=bindparam("at"), checked_sequence=bindparam("started"))
+)
+CHECK = (
+    update(schema.tables)
+    .where(_tables.id == bindparam("row"))
+    .values(checked_at=bindparam("at"), checked_sequence=bindparam("started"))
+)
+LEARN = (
+    update(schema.versions)
+    .where(_versions.id == bindparam("version"), _versions.recipe.is_(None))
+    .values(recipe=bindparam("made"))
+)
+BEGIN = insert(schema.publications)
+END = (
+    update(schema.publications)
+    .where(_publications.version_id == bindparam("version"), _publications.until_sequence.is_(None))
+    .values(until_sequence=bindparam("until"))
+)
+
+
+class PublicationCatalog:
+    """What is current of all tables, and how it becomes something else."""
+
+    def __init__(self, database: Database) -> None:
+        """Work on `database`."""
+        self._database = database
+
+    @transition
+    def exist(self) -> bool:
+        """Whether any table has a version."""
+        with self._database.read() as tx:
+            found = tx.execute(select(schema.tables.c.id).where(schema.tables.c.version_id.is_not(None)).limit(1))
+            return found.first() is not None
+
+    @transition
+    def reserve(self, table: Table, version_id: str, path: str, now: datetime, lease: timedelta) -> Reservation:
+        """Schedule `path` for deletion, before its first byte is written."""
+        with self._database.write() as tx:
+            files.schedule(tx, [path], table.ref, now + lease, files.UNPUBLISHED)
+            return Reservation(table, version_id, path, next_sequence(tx), now)
+
+    @transition
+    def next_sequence(self) -> SequenceNumber:
+        """A number that is greater than those before, and less than that of each refresh that starts later."""
+        with self._database.write() as tx:
+            return next_sequence(tx)
+
+    @transition
+    def renew(self, reservation: Reservation, delete_after: datetime) -> None:
+        """Push the deletion of a file that is still being written further away.
+
+        Raises:
+            ReservationLostError: the sweep has already claimed the file.
+        """
+        with self._database.write() as tx:
+            files.postpone(tx, reservation, delete_after)
+
+    @transition
+    def abandon(self, reservation: Reservation, now: datetime) -> bool:
+        """Let the next sweep have a file that will not be published.
+
+        Returns:
+            Whether a sweep has it already.
+        """
+        with self._database.write() as tx:
+            scheduled = files.is_scheduled(tx, reservation)
+            files.condemn(tx, reservation, now)
+            return not scheduled
+
+    @transition
+    def publish(self, group: Sequence[Publication], delete_after: datetime) -> None:
+        """Publish versions, all or none: point their tables' rows at them, and end what was current.
+
+        Raises:
+            RefreshError: a table was dropped meanwhile.
+            SupersededError: a refresh that started later has already published.
+            ReservationLostError: the sweep has already claimed a file.
+        """
+        # In one order, so that no two groups wait for each other.
+        ordered = sorted(group, key=lambda each: each.reservation.table.id)
+        with self._database.write() as tx:
+            rows = [_locked(tx, each.reservation) for each in ordered]
+            for each, row in zip(ordered, rows, strict=True):
+                files.rescue(tx, each.reservation)
+                _point(tx, row, each.version, each.reservation.sequence)
+            # From here on other publications wait, for `retire` takes a number.
+            kept = {path for each in ordered for path in each.version.paths}
+            sequence = retire(tx, ordered[0].reservation.table.connection, rows, "replaced", delete_after, kept)
+            for each, row in zip(ordered, rows, strict=True):
+                add_version(tx, each.version)
+                replaced = each.reservation.table.version if row.version_id else None
+                tx.execute(BEGIN, _published(row, each.version, sequence, replaced))
+
+    @transition
+    def keep(self, reservation: Reservation, current: Version, recipe: str, now: datetime) -> bool:
+        """Keep the current version, which the new file merely repeats; the new file is due for deletion.
+
+        Returns:
+            False if `current` is no longer the table's version, and so nothing was done.
+
+        Raises:
+            RefreshError, SupersededError: as `publish`.
+        """
+        with self._database.write() as tx:
+            row = _locked(tx, reservation)
+            if row.version_id != current.id:
+                return False
+            # The number too: a refresh that started before this one holds older data.
+            tx.execute(CHECK, {"row": row.id, "at": now, "started": reservation.sequence})
+            if current.recipe is None:
+                tx.execute(LEARN, {"version": current.id, "made": recipe})
+            files.condemn(tx, reservation, now)
+            return True
+
+    @transition
+    def purge(self, connection: Connection, tables: Sequence[Table], delete_after: datetime) -> int:
+        """Forget the data of tables and keep their rows; the files get pending deletions.
+
+        Returns:
+            The number of tables that had a version.
+        """
+        with self._database.write() as tx:
+            locked = [tx.execute(LOCK, {"row": table.id}).first() for table in sorted(tables, key=lambda each: each.id)]
+            rows = [row for row in locked if row is not None and row.version_id]
+            retire(tx, connection.name, rows, "purged", delete_after)
+            for row in rows:
+                tx.execute(POINT, {"row": row.id, "version": None, "at": None, "started": None})
+            return len(rows)
+
+
+def retire(
+    tx: Transaction,
+    connection_name: str,
+    rows: Sequence[Row[Any]],
+    reason: str,
+    delete_after: datetime,
+    kept: frozenset[str] | set[str] = frozenset(),
+) -> SequenceNumber:
+    """End the publications that rows of `tables` point at, and schedule their files, but those that are `kept`.
+
+    Returns:
+        The number from which on no new reader sees them.
+    """
+    sequence = next_sequence(tx)
+    for row in rows:
+        if row.version_id is not None:
+            tx.execute(END, {"version": row.version_id, "until": sequence})
+            ref = TableRef(connection_name, row.schema_name, row.table_name)
+            gone = [path for path in paths_of(tx, row.version_id) if path not in kept]
+            files.schedule(tx, gone, ref, delete_after, reason, sequence)
+    return sequence
+
+
+def _locked(tx: Transaction, reservation: Reservation) -> Row[Any]:
+    table = reservation.table
+    row = tx.execute(LOCK, {"row": table.id}).first()
+    if row is None:
+        raise RefreshError(f"{table.ref} was dropped while it was refreshed; its new file goes to the sweep")
+    if row.checked_sequence is not None and row.checked_sequence > reservation.sequence:
+        raise SupersededError(
+            f"{table.ref}: a refresh that started later has already published, so this one's older data was "
+            "dropped; nothing needs to be done"
+        )
+    return row
+
+
+def _point(tx: Transaction, row: Row[Any], version: Version, started: SequenceNumber) -> None:
+    tx.execute(POINT, {"row": row.id, "version": version.id, "at": version.created_at, "started": started})
+
+
+def _published(row: Row[Any], version: Version, sequence: SequenceNumber, replaced: Version | None) -> dict[str, Any]:
+    address = {name: getattr(row, name) for name in ("connection_id", "schema_name", "table_name")}
+    previous_rows = replaced.rows if replaced else None
+    return {**address, "version_id": version.id, "from_sequence": sequence, "previous_rows": previous_rows}
