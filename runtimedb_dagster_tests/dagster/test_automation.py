@@ -106,6 +106,34 @@ def test_modified_tables_are_requested_once_per_modification(shop: Shop) -> None
     assert shop.requested() == []
 
 
+@pytest.mark.parametrize("options", [{"exclude_columns": "b.x2"}, {"mask": "b.x:null"}, {"where": "b: x > 5"}])
+def test_tables_that_options_modify_are_requested_once(shop: Shop, options: dict[str, str]) -> None:
+    shop.change("ALTER TABLE b ADD COLUMN x2 INTEGER")
+    shop.db.discover("shop")
+    shop.run({"connection": "shop", "data": True})
+    shop.db.configure("shop", options={"refresh_modified": "true", **options})
+    assert shop.requested() == ["main.b"]
+    assert shop.requested() == []
+    shop.run({"connection": "shop", "data": True, "partition_keys": ["main.b"]})
+    assert shop.requested() == [], "the version lacks a column of the source, as it should"
+
+
+def test_a_version_that_shows_what_is_to_be_hidden_fails_its_check_until_it_is_refreshed(shop: Shop) -> None:
+    shop.run({"connection": "shop", "data": True})
+    assert shop.check("shown_columns").passed
+    shop.tick()
+    shop.db.configure("shop", options={"mask": "b.x:null"})
+    events = {type(event): event for event in shop.tick().asset_events}
+    check, observation = events[dg.AssetCheckEvaluation], events[dg.AssetObservation]
+    assert isinstance(check, dg.AssetCheckEvaluation)
+    assert (check.check_name, check.passed, check.severity) == ("shown_columns", False, dg.AssetCheckSeverity.ERROR)
+    assert "shop.main.b" in str(check.metadata["tables"].value)
+    assert observation.metadata["modified"].value == 1
+    assert list(shop.tick().asset_events) == [], "told once, not at every tick"
+    shop.run({"connection": "shop", "data": True, "partition_keys": ["main.b"]})
+    assert shop.check("shown_columns").passed
+
+
 def test_a_connection_of_the_same_name_starts_anew(shop: Shop) -> None:
     shop.db.configure("shop", options={"materialize_new": "true"})
     assert shop.requested() != []

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta, timezone
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -21,7 +22,7 @@ from runtimedb_dagster import RuntimeDB, RuntimeDBIOManager, table_input
 from runtimedb_dagster.dagster.names import partitions_def
 from runtimedb_dagster.domain.errors import RequestError, RuntimeDBError, TableNotCachedError, TableNotFoundError
 from runtimedb_dagster_tests.dagster.conftest import UPSTREAM, Shop, leases
-from runtimedb_dagster_tests.support.parts import await_that
+from runtimedb_dagster_tests.support.parts import Inside, await_that, current, path_of
 
 ORDERS = [("main", "orders")]
 BOTH = [("main", "orders"), ("crm", "customers")]
@@ -116,6 +117,35 @@ def test_relations_of_one_argument_can_be_joined(shop: Shop) -> None:
     found = loaded(shop, annotation, lambda tables: sorted(spent(tables).fetchall()), table_input("shop", BOTH))
     assert found[0] == ("customer 0", Decimal("450.00"))
     assert leases(shop.db) == 0
+
+
+def test_a_relation_can_only_be_read(shop: Shop, inside: Inside) -> None:
+    path = path_of(current(shop.db, "orders"))
+    version = Path(inside.storage.location(path))
+    before = version.read_bytes()
+    copy = "COPY (SELECT 42 AS id) TO '{}' (FORMAT parquet, USE_TMP_FILE false)"
+
+    def attack(relation: duckdb.DuckDBPyRelation) -> list[str]:
+        attempts: list[Callable[[], object]] = [
+            lambda: relation.write_parquet(str(version)),
+            lambda: relation.write_csv(f"runtimedb://{path}"),
+            lambda: relation.query("o", copy.format(version)),
+            lambda: relation.query("o", copy.format(f"runtimedb://{path}")),
+            lambda: relation.query("o", f"FROM read_blob('{version}')"),
+            lambda: relation.query("o", "FROM read_text('/etc/passwd')"),
+            lambda: relation.query("o", "SET lock_configuration = false"),
+        ]
+        refused = []
+        for attempt in attempts:
+            with pytest.raises(duckdb.Error) as caught:
+                attempt()
+            refused.append(type(caught.value).__name__)
+        assert relation.aggregate("sum(amount)").fetchall()[0][0] == TOTAL
+        return refused
+
+    assert len(loaded(shop, duckdb.DuckDBPyRelation, attack)) == 7
+    assert version.read_bytes() == before
+    assert shop.db.verify(deep=True) == []
 
 
 def test_readers_of_one_argument_can_be_read_in_turns(shop: Shop) -> None:

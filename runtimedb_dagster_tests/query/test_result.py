@@ -8,6 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import duckdb
 import pytest
 
 from runtimedb_dagster import RuntimeDB
@@ -198,3 +199,16 @@ def test_what_a_killed_process_spilled_goes_with_the_next_process(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["home", "shop.duckdb"], (
         "and nothing is in the working directory"
     )
+
+
+def test_nothing_that_is_handed_out_leads_to_a_connection(db: RuntimeDB, shop: SourceFile) -> None:
+    """A connection or a relation of DuckDB's would take a second statement, such as a COPY over the version."""
+    refresh_all(db)
+    with db.query() as query:
+        result = query.sql("SELECT 42 AS id")
+        for value in (query, result):
+            for name in (name for name in dir(value) if not name.startswith("_")):
+                assert not isinstance(getattr(value, name), (duckdb.DuckDBPyConnection, duckdb.DuckDBPyRelation)), name
+        for name in ("fetchall", "arrow", "df", "pl", "reader", "to_arrow_table", "as_text", "as_json"):
+            value = getattr(query.sql("SELECT 42 AS id"), name)()
+            assert not isinstance(value, (duckdb.DuckDBPyConnection, duckdb.DuckDBPyRelation)), name

@@ -325,3 +325,18 @@ def test_a_table_whose_columns_are_all_left_out_is_refused(maria: Remote) -> Non
     maria.connect(exclude_columns="v")
     with pytest.raises(RefreshError, match="the patterns leave it no columns"):
         maria.refresh("t")
+
+
+def test_a_table_of_many_types_is_not_modified_by_its_own_refresh(maria: Remote) -> None:
+    maria.run(
+        "CREATE TABLE t (a int PRIMARY KEY, b tinyint(1), c datetime, d decimal(10,2), e varchar(9), f json)",
+        "CREATE TABLE plain (a int)",
+        "CREATE VIEW v AS SELECT * FROM t",
+    )
+    maria.connect(zero_dates="null", mask="e:redact")
+    maria.refresh_all()
+    assert [table.modified for table in maria.db.tables("maria")] == [False, False, False]
+    modified = maria.db.configure("maria", options={"tinyint1": "int8"}).tables_modified
+    assert [ref.table_name for ref in modified] == ["t", "v"]
+    maria.refresh_all()
+    assert [ref.table_name for ref in maria.db.configure("maria", unset=["zero_dates"]).tables_modified] == ["t", "v"]

@@ -12,6 +12,7 @@ import pytest
 from runtimedb_dagster import RuntimeDB, Settings
 from runtimedb_dagster.sources.attached.postgresql import dialect as postgresql
 from runtimedb_dagster.sources.attached.postgresql import types as postgresql_types
+from runtimedb_dagster.sources.attached.postgresql.types import Wishes
 from runtimedb_dagster_tests.support.remote import PASSWORD_ENV, Remote, same_text
 from runtimedb_dagster_tests.support.servers import PASSWORD, Server
 
@@ -330,3 +331,38 @@ def test_a_type_that_arrives_otherwise_than_promised_fails_by_name(pg: Remote, m
     monkeypatch.setattr(postgresql, "project", postgresql_types.project.__wrapped__)  # which remembers nothing
     (error,) = pg.refresh_all().errors
     assert 'pg.public.t: column "v" was to be UINTEGER, but v VARCHAR arrived' in error["error"]
+
+
+@pytest.mark.parametrize(
+    ("wishes", "type_", "concerns"),
+    [
+        (Wishes(numerics="text"), "numeric(10,2)", {"numerics": "text"}),
+        (Wishes(numerics="text"), "integer", {}),
+        (Wishes(numerics="text"), "character varying(20)", {}),
+        (Wishes(numerics="text"), "a_domain_of_ones_own", {"numerics": "text"}),
+        (Wishes(arrays="text"), "integer[]", {"arrays": "text"}),
+        (Wishes(arrays="text"), "numeric(10,2)", {}),
+        (Wishes(jsons="text"), "jsonb", {"jsons": "text"}),
+        (Wishes(jsons="text"), "text", {}),
+        (Wishes(), "numeric(10,2)", {}),
+    ],
+)
+def test_options_concern_the_types_that_they_may_bear_on(wishes: Wishes, type_: str, concerns: dict[str, str]) -> None:
+    assert wishes.concerning(type_) == concerns
+
+
+def test_a_table_of_many_types_is_not_modified_by_its_own_refresh(pg: Remote) -> None:
+    pg.run(
+        "CREATE TYPE mood AS ENUM ('ok')",
+        "CREATE DOMAIN cents AS numeric(10,2)",
+        "CREATE TABLE t (a int NOT NULL, b numeric(10,2), c cents, d mood, e int[], f jsonb, g timestamptz, h text)",
+        "CREATE VIEW v AS SELECT * FROM t",
+    )
+    pg.connect(numerics="text", mask="h:null", where="t: a > 0")
+    pg.refresh_all()
+    assert [table.modified for table in pg.db.tables("pg")] == [False, False]
+    modified = pg.db.configure("pg", options={"arrays": "text"}).tables_modified
+    assert {ref.table_name for ref in modified} == {"t", "v"}
+    assert pg.db.configure("pg", options={"row_security": "apply"}).tables_modified == ()
+    pg.refresh_all()
+    assert {ref.table_name for ref in pg.db.configure("pg", unset=["row_security"]).tables_modified} == {"t", "v"}

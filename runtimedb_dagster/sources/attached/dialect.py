@@ -224,7 +224,9 @@ def discovery_query(alias: str) -> str:
             FROM duckdb_views() WHERE database_name = {literal(alias)} AND NOT internal AND NOT temporary
         ), listed AS (
             SELECT schema_name, table_name, list({{
-                'name': column_name, 'type': data_type, 'nullable': is_nullable, 'comment': comment
+                'name': column_name, 'nullable': is_nullable, 'comment': comment,
+                -- as DESCRIBE has it
+                'type': replace(data_type, '"NULL"', 'INTEGER')
             }} ORDER BY column_index) AS columns
             FROM duckdb_columns() WHERE database_name = {literal(alias)} GROUP BY ALL
         ), keyed AS (
