@@ -104,6 +104,7 @@ class Query:
     _versions: dict[TableRef, Version] = field(default_factory=dict)
     _kept: list[Sandbox] = field(default_factory=list)
     _open: WeakSet[Sandbox] = field(default_factory=WeakSet)
+    _handed_out: list[Sandbox] = field(default_factory=list)
     _preparing: threading.RLock = field(default_factory=threading.RLock)
     _over: bool = False
 
@@ -144,7 +145,10 @@ class Query:
             versions = self._versions_of(named)
             tables = {ref: (ReadOnlyFiles.locations(version), version) for ref, version in versions.items()}
             files = ReadOnlyFiles(self._storage)
-            return self._made(tables, lambda duck: duck.register_filesystem(files)).cursor()
+            made = self._made(tables, lambda duck: duck.register_filesystem(files))
+            # Whoever has a relation holds on to its connection, and not to this.
+            self._handed_out.append(made)
+            return made.cursor()
 
     def renew(self) -> None:
         """Keep the lease alive; called by its heartbeat. One that has expired stays so."""

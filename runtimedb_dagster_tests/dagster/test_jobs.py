@@ -1,4 +1,4 @@
-"""The jobs, launched over GraphQL by the lines of the README and by the command line."""
+"""The jobs, launched over GraphQL by the lines of docs/graphql.md and by the command line."""
 
 from __future__ import annotations
 
@@ -15,15 +15,14 @@ from dagster_graphql import DagsterGraphQLClient
 
 from runtimedb_dagster_tests.support.deployment import ROOT, Deployment, eventually
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-SECTION = README.partition("## Through GraphQL\n")[2].partition("\n## ")[0]
+SECTION = (ROOT / "docs" / "graphql.md").read_text(encoding="utf-8")
 SHELL, RESULT = re.findall(r"```sh\n(.*?)```", SECTION, re.DOTALL)
 (PYTHON,) = re.findall(r"```python\n(.*?)```", SECTION, re.DOTALL)
 
 
 @pytest.fixture(scope="module", autouse=True)
 def source(deployment: Deployment) -> Path:
-    """A file where the README has the demo's, with tables of the same names."""
+    """A file where the page has the demo's, with tables of the same names."""
     path = deployment.directory / ".runtimedb" / "demo" / "flights.duckdb"
     path.parent.mkdir(parents=True, exist_ok=True)
     with duckdb.connect(str(path)) as duck:
@@ -33,7 +32,7 @@ def source(deployment: Deployment) -> Path:
 
 
 def shell(deployment: Deployment, line: str) -> Any:
-    """What a line of the README prints, after the functions that it defines."""
+    """What a line of the page prints, after the functions that it defines."""
     functions = SHELL.partition("\nlaunch connect")[0] + "\n" + RESULT
     done = subprocess.run(
         ["bash", "-c", f"{functions}\n{line}"],
@@ -46,15 +45,15 @@ def shell(deployment: Deployment, line: str) -> Any:
 
 
 def ended(deployment: Deployment, run_id: str) -> tuple[str, Any]:
-    """A run's status and result, by the README's own query."""
+    """A run's status and result, by the page's own query."""
     deployment.finished(run_id)
     run = shell(deployment, f"result {run_id}")["runOrError"]
     told = [each for step in run["stepStats"] for each in step["expectationResults"]]
     return run["status"], json.loads(told[0]["metadataEntries"][0]["jsonString"]) if told else None
 
 
-def check_results_of_the_readme(results: list[Any]) -> None:
-    """What the README's eleven lines give, in either language; other modules' connections count too."""
+def check_results_of_the_page(results: list[Any]) -> None:
+    """What the page's eleven lines give, in either language; other modules' connections count too."""
     connected, everything, one, table, chosen, cached, whole, purged_one, purged, removed, swept = results
     assert connected["tables"] == 3
     assert everything["connections_refreshed"] >= 1
@@ -71,7 +70,7 @@ def check_results_of_the_readme(results: list[Any]) -> None:
     assert swept["files_deleted"] >= 0
 
 
-def test_the_shell_lines_of_the_readme(deployment: Deployment) -> None:
+def test_the_shell_lines_of_the_page(deployment: Deployment) -> None:
     lines = [line for line in SHELL.splitlines() if line.startswith("launch ")]
     results = []
     for line in lines:
@@ -79,31 +78,31 @@ def test_the_shell_lines_of_the_readme(deployment: Deployment) -> None:
         status, result = ended(deployment, launched["run"]["runId"])
         assert status == "SUCCESS", line
         results.append(result)
-    check_results_of_the_readme(results)
+    check_results_of_the_page(results)
 
 
 def client_of(deployment: Deployment) -> tuple[dict[str, Any], list[str]]:
-    """The names that the README's Python defines, and its lines that launch."""
+    """The names that the page's Python defines, and its lines that launch."""
     names: dict[str, Any] = {}
     launches = []
     for statement in ast.parse(PYTHON.replace("port_number=3000", f"port_number={deployment.port}")).body:
         if isinstance(statement, ast.Expr):
             launches.append(ast.unparse(statement))
         else:
-            exec(ast.unparse(statement), names)  # noqa: S102 - the README's own line
+            exec(ast.unparse(statement), names)  # noqa: S102 - the page's own line
     assert isinstance(names["client"], DagsterGraphQLClient)
     return names, launches
 
 
-def test_the_python_lines_of_the_readme(deployment: Deployment) -> None:
+def test_the_python_lines_of_the_page(deployment: Deployment) -> None:
     names, launches = client_of(deployment)
     results = []
     for line in launches:
-        run_id = eval(line, names)  # noqa: S307 - the README's own line
+        run_id = eval(line, names)  # noqa: S307 - the page's own line
         status, result = ended(deployment, run_id)
         assert status == "SUCCESS", line
         results.append(result)
-    check_results_of_the_readme(results)
+    check_results_of_the_page(results)
 
 
 def test_a_wrong_request_by_dagsters_client(deployment: Deployment) -> None:
@@ -115,7 +114,7 @@ def test_a_wrong_request_by_dagsters_client(deployment: Deployment) -> None:
 
 @pytest.fixture
 def shop(deployment: Deployment, source: Path) -> Any:
-    """A connection of the README's source, removed at the end."""
+    """A connection of the page's source, removed at the end."""
     deployment.runtimedb("connect", "errands", f"duckdb://{source}")
     yield "errands"
     deployment.runtimedb("remove", "errands")

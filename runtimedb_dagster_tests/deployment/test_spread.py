@@ -244,10 +244,12 @@ def test_an_executor_that_does_not_exist_is_named(source: Path, executor: str, m
         build_definitions(Settings(executor=executor))
 
 
-@pytest.mark.parametrize("config", ["{", "[1]", '"text"'])
-def test_an_executors_configuration_is_a_json_object(config: str) -> None:
-    with pytest.raises(ConfigurationError, match=r"'executor_config' is wrong: .*write a JSON object"):
-        Settings(executor_config=config)
+@pytest.mark.parametrize("config", ["{hidden", '["hidden"]', '"hidden"'])
+def test_an_executors_configuration_is_a_json_object(config: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RUNTIMEDB_EXECUTOR_CONFIG", config)
+    with pytest.raises(ConfigurationError, match="Setting 'executor_config' is wrong: ") as caught:
+        Settings()
+    assert "hidden" not in f"{caught.value}{caught.value.__cause__}"
 
 
 def test_an_executors_configuration_is_its_own(

@@ -1,4 +1,4 @@
-"""What the README and the pages say of the code."""
+"""What the pages say of the code."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from runtimedb_dagster_tests.support.pages import PAGES
 
 TESTS = Path(__file__).parents[1]
-README = (TESTS.parent / "README.md").read_text(encoding="utf-8")
+TESTING = (TESTS.parent / "docs" / "testing.md").read_text(encoding="utf-8")
 
 
 def are_in(tests: list[str], files: set[str]) -> None:
@@ -21,7 +21,7 @@ def are_in(tests: list[str], files: set[str]) -> None:
 
 
 def test_each_test_that_it_names_is_in_the_file_that_it_names() -> None:
-    table = README.partition("## Every entrance")[2].partition("\n## ")[0]
+    table = TESTING.partition("## Every entrance")[2].partition("\n## ")[0]
     named = 0
     for row in table.splitlines():
         entrance, *cells = row.strip("| ").split(" | ")
@@ -35,12 +35,12 @@ def test_each_test_that_it_names_is_in_the_file_that_it_names() -> None:
 
 
 def page_of(name: str) -> str:
-    if name == "README.md":
-        return README.partition("## What it promises")[2].partition("\n## ")[0]
+    if name == "testing.md":
+        return TESTING.partition("## What it promises")[2].partition("\n## ")[0]
     return (TESTS.parent / "docs" / name).read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize(("name", "least"), [("README.md", 12), ("faults.md", 80)])
+@pytest.mark.parametrize(("name", "least"), [("testing.md", 12), ("faults.md", 80)])
 def test_each_test_that_a_page_names_is_in_the_file_that_it_names(name: str, least: int) -> None:
     page = re.sub(r"\s+", " ", page_of(name))
     groups = re.findall(r"((?:`test_\w+`, )*`test_\w+`) \(`([\w/]+\.py)`\)", page)

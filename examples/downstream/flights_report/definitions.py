@@ -6,8 +6,7 @@ import dagster as dg
 from dagster_duckdb import DuckDBResource
 
 from flights_report.assets import airline_delays, delays_in_rain, warehouse_weather
-from runtimedb_dagster import RuntimeDBIOManager, RuntimeDBResource
-from runtimedb_dagster.definitions import build_definitions
+from runtimedb_dagster import RuntimeDBIOManager, RuntimeDBResource, build_definitions
 
 defs = dg.Definitions.merge(
     build_definitions(),
