@@ -10,16 +10,16 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from functools import wraps
 from pathlib import Path
-from time import monotonic, sleep
+from time import sleep
 from typing import Any, TypeVar
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, select, update
+from sqlalchemy import URL, Connection, Engine, inspect, select, update
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from typing_extensions import ParamSpec
 
+from runtimedb_dagster.catalog.engines import postgresql_engine, sqlite_engine
 from runtimedb_dagster.catalog.migrations import migrate
-from runtimedb_dagster.catalog.patience import bound
 from runtimedb_dagster.catalog.schema import lake
 from runtimedb_dagster.common.failpoints import hit
 from runtimedb_dagster.common.redaction import redactor, shown
@@ -31,35 +31,13 @@ __all__ = ["Database", "catalog_is_there", "new_id", "next_sequence", "require_h
 P = ParamSpec("P")
 R = TypeVar("R")
 
-BUSY_TIMEOUT_SECONDS = 30
-LOCKED_SECONDS = 0.01
-CONNECT_TIMEOUT_SECONDS = 10
-# Who is suspended within a transaction, or cut off, must let go of what the others wait for, before they give up.
-IDLE_SECONDS = 15
-LOCK_SECONDS = 60
-STATEMENT_SECONDS = 90
-SESSION = {
-    "idle_in_transaction_session_timeout": f"{IDLE_SECONDS}s",
-    "lock_timeout": f"{LOCK_SECONDS}s",
-    "statement_timeout": f"{STATEMENT_SECONDS}s",
-}
-# A server or a network that goes mute is noticed: what was sent must be acknowledged, and silence is asked after.
-NETWORK = {
-    "connect_timeout": CONNECT_TIMEOUT_SECONDS,
-    "tcp_user_timeout": 30_000,
-    "keepalives_idle": 10,
-    "keepalives_interval": 5,
-    "keepalives_count": 4,
-}
 # What a deadlock, or a server that restarts, is given to pass.
 RETRY_SECONDS = (0.05, 0.2, 0.5, 1.0, 2.0, 4.0)
-# A server takes 100 connections by default, for all processes together; transactions are short, and wait for one.
-POOLS = {"sqlite": {"pool_size": 8, "max_overflow": 56}, "postgresql": {"pool_size": 1, "max_overflow": 2}}
 # PostgreSQL's codes for: could not serialize, deadlock, lock not available, a statement that took too long, a session
 # that was idle within a transaction, a server that ends, and one that starts.
 TRY_AGAIN = {"40001", "40P01", "55P03", "57014", "25P03", "57P01", "57P02", "57P03", "57P05"}
 # What it says when it takes no connection, for it is being started, is ending or has its hands full.
-AWAY = (
+UNAVAILABLE = (
     "Connection refused",
     "the database system is",
     "too many clients",
@@ -105,7 +83,7 @@ def require_here(tx: Connection) -> SequenceNumber:
 
 
 def moved(tx: Connection) -> CatalogMovedError:
-    """What whoever still uses a catalog that was moved is told."""
+    """The error of whoever still uses a catalog that was moved."""
     to = tx.execute(select(lake.c.moved_to)).scalar()
     return CatalogMovedError(
         f"This catalog was moved to {to or 'another database'} by `runtimedb migrate --from`; set "
@@ -115,7 +93,7 @@ def moved(tx: Connection) -> CatalogMovedError:
 
 
 def transition(method: Callable[P, R]) -> Callable[P, R]:
-    """Have a method that is one transaction, and nothing besides, tried again where that is safe."""
+    """Have a method that is one transaction, and nothing besides, retried where that is safe."""
 
     @wraps(method)
     def tried(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -144,7 +122,7 @@ class Database:
         self._hide = redactor(url)
         if must_exist and parsed.get_backend_name() == "sqlite" and not _is_a_catalog(Path(str(parsed.database))):
             raise ConfigurationError(f"There is no catalog at {self._url}: nothing was made, nothing was copied")
-        self._engine = _sqlite(parsed) if parsed.get_backend_name() == "sqlite" else _postgresql(parsed)
+        self._engine = sqlite_engine(parsed) if parsed.get_backend_name() == "sqlite" else postgresql_engine(parsed)
         # A connection is of the process that made it; what a fork would send over it ends in its parent's transaction.
         _disposed_in_forks.add(self)
         if must_exist and not self._holds_a_catalog():
@@ -213,7 +191,7 @@ class Database:
                 raise
             raise CatalogError(
                 f"The catalog at {self._url} was lost during a commit, whose outcome is unknown: "
-                f"{self._hide(_said(error))}"
+                f"{self._hide(_message(error))}"
             ) from self._cause(error)
 
     @contextmanager
@@ -222,8 +200,8 @@ class Database:
             yield
         except DBAPIError as error:
             again = error.connection_invalidated or getattr(error.orig, "sqlstate", None) in TRY_AGAIN
-            kind = CatalogUnavailableError if again or _is_away(error) else CatalogError
-            raise kind(f"The catalog at {self._url} failed: {self._hide(_said(error))}") from self._cause(error)
+            kind = CatalogUnavailableError if again or _is_unavailable(error) else CatalogError
+            raise kind(f"The catalog at {self._url} failed: {self._hide(_message(error))}") from self._cause(error)
 
     def _cause(self, error: DBAPIError) -> DBAPIError | None:
         """An error to be shown beneath ours, unless it tells what may not be shown."""
@@ -257,13 +235,13 @@ def _lost() -> DBAPIError:
     return DBAPIError("COMMIT", None, ConnectionError("the connection was lost"), connection_invalidated=True)
 
 
-def _is_away(error: DBAPIError) -> bool:
+def _is_unavailable(error: DBAPIError) -> bool:
     """Whether PostgreSQL took no connection; wrong passwords and names are for people to mend."""
     # The driver, which tells the one by a class of its own, is of an extra.
-    return type(error.orig).__name__ == "ConnectionTimeout" or any(sign in str(error.orig) for sign in AWAY)
+    return type(error.orig).__name__ == "ConnectionTimeout" or any(sign in str(error.orig) for sign in UNAVAILABLE)
 
 
-def _said(error: DBAPIError) -> str:
+def _message(error: DBAPIError) -> str:
     return " ".join(str(error.orig).split())
 
 
@@ -298,62 +276,3 @@ def _is_a_catalog(file: Path) -> bool:
     except sqlite3.Error:
         return False
     return {"connections", "alembic_version"} <= tables
-
-
-def _sqlite(url: URL) -> Engine:
-    path = Path(str(url.database))
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        path.touch(mode=0o600)
-    except OSError as error:
-        raise CatalogError(f"The catalog can't be made at {path}: {error.strerror}") from error
-    engine = create_engine(url, **POOLS["sqlite"], connect_args={"timeout": BUSY_TIMEOUT_SECONDS})
-    event.listen(engine, "connect", _configure_sqlite)
-    event.listen(engine, "begin", _begin)
-    return engine
-
-
-def _postgresql(url: URL) -> Engine:
-    parameters = {**NETWORK, "application_name": "runtimedb"}
-    try:
-        engine = create_engine(url, **POOLS["postgresql"], connect_args=parameters)
-    except ModuleNotFoundError:
-        raise ConfigurationError(
-            "A catalog in PostgreSQL needs its driver: pip install 'runtimedb-dagster[postgresql]'"
-        ) from None
-    bound(engine)
-    # By statements and not at the session's start, where a pooler may refuse them.
-    event.listen(engine, "connect", _configure_postgresql)
-    return engine
-
-
-def _configure_postgresql(connection: Any, _record: Any) -> None:
-    with connection.cursor() as cursor:
-        cursor.execute("; ".join(f"SET {name} = '{value}'" for name, value in SESSION.items()))
-    connection.commit()
-
-
-def _configure_sqlite(connection: Any, _record: Any) -> None:
-    connection.isolation_level = None  # the driver begins no transaction of its own; _begin does
-    _use_wal(connection)
-    # A commit must be on disk before the sweep deletes what it replaced: NORMAL would lose it in a power cut.
-    connection.execute("PRAGMA synchronous=FULL")
-    connection.execute("PRAGMA foreign_keys=ON")
-
-
-def _use_wal(connection: Any) -> None:
-    # The first one to switch a new file has it to itself, for which SQLite waits only here.
-    until = monotonic() + BUSY_TIMEOUT_SECONDS
-    while True:
-        try:
-            connection.execute("PRAGMA journal_mode=WAL")
-        except sqlite3.OperationalError as error:
-            if "locked" not in str(error) or monotonic() > until:
-                raise
-            sleep(LOCKED_SECONDS)
-        else:
-            return
-
-
-def _begin(connection: Connection) -> None:
-    connection.exec_driver_sql(connection.get_execution_options().get("runtimedb_begin", "BEGIN"))

@@ -102,7 +102,7 @@ def condemn(tx: Transaction, reservation: Reservation, now: datetime) -> None:
 
 
 def lost(reservation: Reservation) -> ReservationLostError:
-    """What a writer is told whose file the sweep has."""
+    """The error of a writer whose file the sweep has."""
     return ReservationLostError(
         f"{reservation.table.ref}: the write outlived its write lease and the sweep has claimed the file; refresh it "
         "again, keep the machines' clocks together, and raise RUNTIMEDB_WRITE_LEASE if this one sleeps for longer"

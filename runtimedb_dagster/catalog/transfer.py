@@ -23,8 +23,8 @@ def is_moving(source: Database, target: Database) -> bool:
 def move_catalog(source: Database, target: Database) -> dict[str, int]:
     """Move every row of one catalog into another, which must hold nothing yet, in one transaction of each.
 
-    The old catalog loses its clock, and with it the ability to change anything: whoever still uses it is told where to
-    the catalog went. Readers' leases go along, so what is being read stays until they expire. That commits first, so
+    The old catalog loses its clock, and with it the ability to change anything: whoever still uses it learns where the
+    catalog went. Readers' leases go along, so what is being read stays until they expire. That commits first, so
     there are never two catalogs that can change; a move that ends before the rows are in the new one is begun again.
 
     Returns:

@@ -3,34 +3,29 @@
 from __future__ import annotations
 
 import logging
-import os
-import sys
-import traceback
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from time import perf_counter
-from typing import Any, NoReturn
+from typing import Any
 
 import click
-import duckdb
 
 from runtimedb_dagster import __version__
 from runtimedb_dagster.catalog import catalog_is_there
 from runtimedb_dagster.cli import terminal
 from runtimedb_dagster.cli.webserver import failure, follow, launch, show_connection
-from runtimedb_dagster.common.redaction import redactor
 from runtimedb_dagster.common.redaction import shown as shown_url
 from runtimedb_dagster.common.words import counted
-from runtimedb_dagster.domain.errors import ConfigurationError, RequestError, RuntimeDBError
+from runtimedb_dagster.domain.errors import ConfigurationError, RequestError
 from runtimedb_dagster.domain.names import REFRESH_JOB, sensor_name
 from runtimedb_dagster.domain.outcomes import Progress, Waiting
 from runtimedb_dagster.domain.requests import RefreshRequest
 from runtimedb_dagster.domain.settings import Settings
 from runtimedb_dagster.engine.facade import RuntimeDB
 
-__all__ = ["main"]
+__all__ = ["cli"]
 
 logger = logging.getLogger(__name__)
 
@@ -48,47 +43,6 @@ def cli(context: click.Context, home: Path | None, debug: bool) -> None:
     """Query remote databases as if they were local."""
     context.obj = lambda: Settings(**({"home": home} if home else {}))
     context.meta["debug"] = debug
-
-
-def main() -> None:
-    """Run the command; an error is one line and exit status 1, a traceback only with --debug."""
-    terminal.take_any_encoding()
-    if "--debug" not in sys.argv:
-        terminal.show_warnings()
-    try:
-        status = cli(standalone_mode=False)
-    except click.ClickException as error:
-        terminal.show_error(error.format_message())
-        sys.exit(error.exit_code)
-    except (click.Abort, KeyboardInterrupt):
-        _interrupted()
-    except (RuntimeDBError, duckdb.Error) as error:
-        if "--debug" in sys.argv:
-            _show_traceback()
-        else:
-            terminal.show_error(_hide(str(error)))
-        sys.exit(1)
-    except Exception as error:  # noqa: BLE001 - shown, without secrets, as Python would
-        # Python's interrupt comes out of DuckDB as the cause of an error of no kind.
-        if isinstance(error.__cause__, KeyboardInterrupt):
-            _interrupted()
-        _show_traceback()
-        sys.exit(1)
-    sys.exit(status if isinstance(status, int) else 0)
-
-
-def _interrupted() -> NoReturn:
-    terminal.show_error("Interrupted")
-    sys.exit(130)
-
-
-def _show_traceback() -> None:
-    sys.stderr.write(_hide(traceback.format_exc()))
-
-
-def _hide(text: str) -> str:
-    """A text without the secrets of the URLs that this process was given."""
-    return redactor(os.environ.get("RUNTIMEDB_CATALOG_URL"), *(word for word in sys.argv if ":" in word))(text)
 
 
 def _open(make_settings: Callable[[], Settings], *, must_exist: bool = True) -> Any:

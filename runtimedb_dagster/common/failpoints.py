@@ -125,7 +125,7 @@ def _parsed(text: str) -> _Fault:
     found = FAULT.fullmatch(text.strip())
     if found is None:
         raise ConfigurationError(
-            f"{VARIABLE}: '{text}' is no fault; write point=action, point=action@seconds or point=action:n, "
+            f"{VARIABLE}: '{text}' is not a fault; write point=action, point=action@seconds or point=action:n, "
             "with commas in between"
         )
     point, action, seconds, turn = found.groups()

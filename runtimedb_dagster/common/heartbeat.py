@@ -22,7 +22,7 @@ def utc_now() -> datetime:
 def renewed(lifetime: timedelta, renew: Callable[[], None]) -> Iterator[None]:
     """Call `renew` three times per `lifetime`, from a thread, for as long as the block runs.
 
-    A renewal that fails is logged and tried again at the next turn: whoever relies on the claim checks
+    A renewal that fails is logged and retried at the next turn: whoever relies on the claim checks
     it in the transaction that matters, never here.
     """
     done = threading.Event()

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from urllib.parse import unquote
 
-__all__ = ["hides", "redactor", "shown"]
+__all__ = ["redactor", "secrets_in", "shown"]
 
 SHORTEST = 3
 HOST = re.compile(r"\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]+")
@@ -25,7 +25,7 @@ def shown(url: str) -> str:
     return f"{scheme}://{''.join(parts)}{'/' if database else ''}{database}"
 
 
-def hides(url: str) -> list[str]:
+def secrets_in(url: str) -> list[str]:
     """What may be a secret in a URL: before the last `@` all but a user's name, all behind `?`, a port that is none."""
     rest = url.partition("://")[2] or url.partition(":")[2]
     login, at, server = rest.rpartition("@")
@@ -41,7 +41,7 @@ def hides(url: str) -> list[str]:
 
 def redactor(*urls: str | None) -> Callable[[str], str]:
     """A function that takes what may be a secret in these URLs out of a text."""
-    secrets = sorted({secret for url in urls if url for secret in hides(url)}, key=len, reverse=True)
+    secrets = sorted({secret for url in urls if url for secret in secrets_in(url)}, key=len, reverse=True)
 
     def hide(text: str) -> str:
         for secret in secrets:

@@ -1,4 +1,4 @@
-"""What Dagster is told about tables: planned, materialized, failed.
+"""What Dagster records of tables: planned, materialized, failed.
 
 An asset's own run plans its partitions; a job's op has to do it. The calls for that are not all public, so they are in
 this file alone, and `dagster/test_automation.py` is what a Dagster upgrade breaks first.
@@ -55,7 +55,7 @@ def announce(context: dg.OpExecutionContext, key: dg.AssetKey, tables: Sequence[
 
 
 class Record:
-    """What Dagster is told of the tables of a refresh.
+    """What Dagster records of the tables of a refresh.
 
     In batches: Dagster's storage takes some ten milliseconds for an event, and little more for a hundred at once.
     """

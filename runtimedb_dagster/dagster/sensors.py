@@ -56,8 +56,7 @@ def build_sensor(connection: Connection, settings: Settings, job: dg.JobDefiniti
             return dg.SkipReason(f"Connection '{connection.name}' was removed; reload this code location")
         except RuntimeDBError as error:
             failure = error
-        # Catalog with Dagster, not this discovery's changes: that also catches up after a crash, or with a
-        # discovery from elsewhere.
+        # Catalog with Dagster, not this discovery's changes: also after a crash, or a discovery from elsewhere.
         tables = db.tables(connection.name)
         keys = [table.ref.partition_key for table in tables]
         synced = sync_partitions(context.instance, settings, connection.name, keys)

@@ -8,19 +8,19 @@ Each message names the connection, the table, what happened, and what to do::
     │   ├── ConnectionNotFoundError
     │   └── TableNotFoundError
     ├── CatalogError                the catalog can't be used
-    │   ├── CatalogUnavailableError it is away or busy now; trying again may help
+    │   ├── CatalogUnavailableError it is unavailable or busy now; a retry may help
     │   └── CatalogMovedError       it was moved into another database, which is to be used instead
     ├── SourceError                 a remote database can't be reached or read
-    │   └── SourceUnavailableError  it is away or locked now; trying again may help
+    │   └── SourceUnavailableError  it is unavailable or locked now; a retry may help
     ├── DiscoveryError              what a source shows can't be recorded
     │   └── DiscoveryRefusedError   it would remove too much; the caller may confirm it
     ├── RefreshError                a table has no new version
     │   ├── TypeContractError       a value has no exact form in a version
-    │   ├── TableUnavailableError   its source is away or locked now (a SourceUnavailableError, too)
+    │   ├── TableUnavailableError   its source is unavailable or locked (a SourceUnavailableError, too)
     │   ├── SupersededError         a refresh that started later has already published
     │   └── ReservationLostError    the sweep has already claimed the new file
     ├── StorageError                a version's file can't be written, read or deleted
-    │   ├── StorageUnavailableError it is away now; trying again may help
+    │   ├── StorageUnavailableError it is unavailable now; a retry may help
     │   ├── ForeignStorageError     it belongs to another catalog, or to the one that this is a copy of
     │   └── UnsafePathError         a path leads outside the storage root
     └── QueryError                  a statement can't be answered
@@ -89,7 +89,7 @@ class CatalogError(RuntimeDBError):
 
 
 class CatalogUnavailableError(CatalogError):
-    """The catalog's database is away, or wants the transaction to be tried again; nothing was changed."""
+    """The catalog's database is unavailable, or wants the transaction to be retried; nothing was changed."""
 
 
 class CatalogMovedError(CatalogError):
@@ -101,7 +101,7 @@ class SourceError(RuntimeDBError):
 
 
 class SourceUnavailableError(SourceError):
-    """A remote database is away or locked at the moment; trying again may help."""
+    """A remote database is unavailable or locked at the moment; a retry may help."""
 
 
 class DiscoveryError(RuntimeDBError):
@@ -120,7 +120,7 @@ class RefreshError(RuntimeDBError):
 
 
 class TableUnavailableError(RefreshError, SourceUnavailableError):
-    """A table could not be read for a reason that passes by itself; trying again may help."""
+    """A table could not be read for a transient reason; a retry may help."""
 
 
 class TypeContractError(RefreshError):
@@ -140,7 +140,7 @@ class StorageError(RuntimeDBError):
 
 
 class StorageUnavailableError(StorageError):
-    """The storage does not answer at the moment; trying again may help."""
+    """The storage does not answer at the moment; a retry may help."""
 
 
 class ForeignStorageError(StorageError):

@@ -1,4 +1,4 @@
-"""What a refresh tells while it runs: how far it is, what it waits for, and what became of each table."""
+"""What a refresh yields while it runs: how far it is, what it waits for, and what became of each table."""
 
 from __future__ import annotations
 

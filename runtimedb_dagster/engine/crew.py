@@ -1,4 +1,4 @@
-"""Many tables at a time: threads that take turns on a connection, and one iterator of what they tell."""
+"""Many tables at a time: threads that take turns on a connection, and one iterator of events."""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ class _Work:
     tables: deque[Table]
     full: bool
     cancelled: threading.Event = field(default_factory=threading.Event)
-    told: SimpleQueue[Outcome | Waiting] = field(default_factory=SimpleQueue)
+    events: SimpleQueue[Outcome | Waiting] = field(default_factory=SimpleQueue)
 
     def work(self) -> None:
         """Be one worker: take turns on the connection until no table is left."""
         while self.tables and not self.cancelled.is_set():
-            with turn(self.refresher.catalog, self.connection, self.limit, self.cancelled, self.told.put) as held:
+            with turn(self.refresher.catalog, self.connection, self.limit, self.cancelled, self.events.put) as held:
                 while not held.over and not self.cancelled.is_set() and (table := self._next_table()):
-                    self.told.put(self.refresher.outcome(self.source, table, full=self.full))
+                    self.events.put(self.refresher.outcome(self.source, table, full=self.full))
 
-    def next_told(self, workers: Sequence[Future[None]]) -> Outcome | Waiting | None:
+    def next_event(self, workers: Sequence[Future[None]]) -> Outcome | Waiting | None:
         """What came next, None for now; raises what ended a worker."""
         try:
-            return self.told.get(timeout=PROGRESS_INTERVAL_SECONDS)
+            return self.events.get(timeout=PROGRESS_INTERVAL_SECONDS)
         except Empty:
             for worker in workers:
                 if worker.done():
@@ -74,7 +74,7 @@ def refresh_many(
         finished, rows = 0, 0
         try:
             while finished < len(tables):
-                event = work.next_told(futures)
+                event = work.next_event(futures)
                 if isinstance(event, Outcome):
                     finished, rows = finished + 1, rows + (0 if isinstance(event, Failed) else event.version.rows)
                 if event is not None:

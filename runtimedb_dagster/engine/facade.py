@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from time import perf_counter
-from typing import Any
 
 from typing_extensions import Self
 
 from runtimedb_dagster.common.heartbeat import utc_now
-from runtimedb_dagster.domain.errors import ConfigurationError, RequestError, RuntimeDBError
-from runtimedb_dagster.domain.names import CONNECTION_NAME, RESERVED_NAMES
-from runtimedb_dagster.domain.options import written
 from runtimedb_dagster.domain.outcomes import Event, Failed, Outcome
 from runtimedb_dagster.domain.requests import (
     CheckResult,
@@ -31,16 +27,12 @@ from runtimedb_dagster.domain.settings import Settings
 from runtimedb_dagster.domain.tables import Connection, Table
 from runtimedb_dagster.domain.versions import PendingDeletion, Version
 from runtimedb_dagster.engine.engine import Engine
+from runtimedb_dagster.engine.registration import Options, check, configure, connect, purge
 from runtimedb_dagster.engine.results import connection_result, table_result
 from runtimedb_dagster.engine.verify import Finding
 from runtimedb_dagster.query.reader import Query, open_query
-from runtimedb_dagster.sources.registry import known_options, open_source, recipes, validate
-from runtimedb_dagster.sources.url import SourceUrl
 
 __all__ = ["RuntimeDB"]
-
-Options = Mapping[str, Any]
-"""Options of a connection by name; a list or a dict is taken as its JSON."""
 
 
 class RuntimeDB:
@@ -98,21 +90,7 @@ class RuntimeDB:
             ConfigurationError: a wrong or taken name, an unknown source type or option; nothing was registered.
             SourceError, DiscoveryError: it is registered, but its tables could not be discovered.
         """
-        _validate_name(name)
-        source_url = SourceUrl.parse(url)
-        given = {**source_url.options, **_written(options or {})}
-        validate(source_url, given)
-        connection = self._catalog.connections.add(
-            name, source_url.scheme, str(source_url), given, password_env, utc_now()
-        )
-        try:
-            self.engine.discoverer.one(connection)
-        except RuntimeDBError as error:
-            raise type(error)(
-                f"{error} ('{name}' is registered: discover it again with `runtimedb refresh {name}`, "
-                f"or forget it with `runtimedb remove {name}`)"
-            ) from error
-        return self._catalog.connections.get(connection.id)
+        return connect(self.engine, name, url, options or {}, password_env)
 
     def configure(
         self,
@@ -136,21 +114,7 @@ class RuntimeDB:
         Raises:
             ConnectionNotFoundError, ConfigurationError: nothing was changed.
         """
-        found, taken_back = self._catalog.connections.get(connection), set(unset)
-        if unknown := sorted(taken_back - set(known_options(found.source_type))):
-            known = ", ".join(known_options(found.source_type))
-            raise ConfigurationError(
-                f"Connection '{found.name}': there is no option '{unknown[0]}' to take back; known are: {known}"
-            )
-
-        def changed(before: Mapping[str, str]) -> dict[str, str]:
-            given = {name: value for name, value in before.items() if name not in taken_back}
-            given |= _written(options or {})
-            validate(SourceUrl.parse(found.url), given)
-            return given
-
-        after, modified = self._catalog.connections.change_options(found, changed, password_env, recipes)
-        return ConfigureResult(after, tuple(modified))
+        return configure(self.engine, connection, options or {}, set(unset), password_env)
 
     def connections(self) -> list[Connection]:
         """All connections, by name."""
@@ -178,14 +142,7 @@ class RuntimeDB:
         Raises:
             ConnectionNotFoundError
         """
-        found = self._catalog.connections.get(connection)
-        started, error = perf_counter(), None
-        try:
-            with open_source(found, self.settings.duckdb_config) as source:
-                source.check()
-        except RuntimeDBError as failure:
-            error = str(failure)
-        return CheckResult(found.id, error is None, _milliseconds_since(started), error)
+        return check(self.engine, connection)
 
     def remove(self, connection: str) -> RemoveResult:
         """Forget a connection with its tables; readers have the grace period, then the files are swept.
@@ -204,15 +161,7 @@ class RuntimeDB:
             RequestError: one of `schema_name` and `table_name` is missing.
             ConnectionNotFoundError, TableNotFoundError
         """
-        if bool(schema_name) != bool(table_name):
-            raise RequestError("a purge takes a connection, or a connection with schema_name and table_name")
-        found = self._catalog.connections.get(connection)
-        if schema_name and table_name:
-            tables = [self._catalog.tables.get(found, schema_name, table_name)]
-        else:
-            tables = self._catalog.tables.list(found)
-        delete_after = utc_now() + self.settings.grace_period
-        return PurgeResult(found.id, self._catalog.publications.purge(found, tables, delete_after))
+        return purge(self.engine, connection, schema_name, table_name)
 
     # Refresh
 
@@ -369,7 +318,7 @@ class RuntimeDB:
         """Move another catalog, with its history, into this one, which must be empty.
 
         Versions stay where they are: both must have the same storage. The old catalog changes nothing any more; who
-        still uses it is told where to it went. If it ends in the middle, it can be called again.
+        still uses it learns where it went. If it ends in the middle, it can be called again.
 
         Returns:
             How many rows each of its tables had.
@@ -393,19 +342,6 @@ class RuntimeDB:
             CatalogMovedError, StorageError
         """
         self.engine.owner.adopt()
-
-
-def _validate_name(name: str) -> None:
-    if not CONNECTION_NAME.fullmatch(name) or name.lower() in RESERVED_NAMES:
-        raise ConfigurationError(
-            f"The connection name '{name}' can't be used: it is a letter, then letters, digits or _, up to 63, "
-            f"and none of {', '.join(sorted(RESERVED_NAMES))}"
-        )
-
-
-def _written(options: Options) -> dict[str, str]:
-    """Options as the catalog keeps them."""
-    return {name: written(value) for name, value in options.items()}
 
 
 def _milliseconds_since(started: float) -> int:

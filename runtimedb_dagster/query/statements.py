@@ -65,10 +65,10 @@ def tables_named(query: str) -> set[tuple[str, str, str]]:
     """The tables that one SELECT names, as (connection, schema, table).
 
     Raises:
-        QueryError: it is no statement, more than one, or no SELECT; a table's name is incomplete; or it would do harm.
+        QueryError: it is not exactly one SELECT; a table's name is incomplete; or it would do harm.
     """
     if not _is_text(query):
-        raise QueryError("The query holds characters that are no text (halves of a surrogate pair)")
+        raise QueryError("The query holds characters that are not text (halves of a surrogate pair)")
     _require_one_select(query)
     tree = _tree(query)
     _require_harmless(tree)

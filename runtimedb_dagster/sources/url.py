@@ -93,7 +93,7 @@ REFUSED = (
 
 def _is_text(url: str) -> bool:
     try:
-        url.encode()  # half a surrogate pair, which JSON can hold, is no text
+        url.encode()  # half a surrogate pair, which JSON can hold, is not text
     except UnicodeEncodeError:
         return False
     return True
@@ -126,7 +126,7 @@ def host_and_port(text: str) -> tuple[str, int | None]:
         )
     host = unquote(found[1].strip("[]"))
     if not host.startswith("/") and re.search(r"[\s;={}]", host):
-        raise ConfigurationError("The source URL is malformed: its host is no name")
+        raise ConfigurationError("The source URL is malformed: its host is not a name")
     return host, port
 
 

@@ -257,7 +257,7 @@ def _unlink(directory: int, name: str, path: str) -> bool:
     try:
         mode = os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode
         if not stat.S_ISREG(mode):
-            raise UnsafePathError(f"The path '{path}' is no regular file; it was not touched")
+            raise UnsafePathError(f"The path '{path}' is not a regular file; it was not touched")
         os.unlink(name, dir_fd=directory)
     except FileNotFoundError:
         return False

@@ -16,7 +16,7 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
-from runtimedb_dagster.catalog import Catalog, database, migrations, schema
+from runtimedb_dagster.catalog import Catalog, engines, migrations, schema
 from runtimedb_dagster.domain.errors import (
     CatalogError,
     ConfigurationError,
@@ -116,10 +116,10 @@ def test_a_new_catalog_is_opened_while_another_process_has_its_file(
             waits.append(seconds)
             other.execute("ROLLBACK")
 
-        monkeypatch.setattr(database, "sleep", wait)
-        monkeypatch.setattr(database, "BUSY_TIMEOUT_SECONDS", 0.1)
+        monkeypatch.setattr(engines, "sleep", wait)
+        monkeypatch.setattr(engines, "BUSY_TIMEOUT_SECONDS", 0.1)
         Catalog(f"sqlite:///{tmp_path}/catalog.db").close()
-    assert waits == [database.LOCKED_SECONDS]
+    assert waits == [engines.LOCKED_SECONDS]
 
 
 def test_threads_open_different_new_catalogs_at_once(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import sqlalchemy
 from sqlalchemy import select
 
 from runtimedb_dagster import RefreshRequest, RuntimeDB, Settings
-from runtimedb_dagster.catalog import Catalog, patience, schema
+from runtimedb_dagster.catalog import Catalog, engines, patience, schema
 from runtimedb_dagster.catalog import database as catalog_database
 from runtimedb_dagster.catalog.database import next_sequence, transition
 from runtimedb_dagster.catalog.migrations import ADVISORY_LOCK
@@ -354,7 +354,7 @@ def test_a_server_that_goes_mute_is_given_up_and_taken_up_again(
 ) -> None:
     monkeypatch.setattr(patience, "ANSWER_SECONDS", 1.0)
     monkeypatch.setattr(catalog_database, "RETRY_SECONDS", ())
-    monkeypatch.setitem(catalog_database.NETWORK, "connect_timeout", 2)
+    monkeypatch.setitem(engines.NETWORK, "connect_timeout", 2)
     with a_database(catalog_server, TEMPLATE) as name, mute_proxy(catalog_server.port) as between:
         catalog = Catalog(catalog_server.catalog_url(name).replace(f":{catalog_server.port}/", f":{between.port}/"))
         assert catalog.tables.list() == []
@@ -372,7 +372,7 @@ def test_nobody_waits_for_a_process_that_is_suspended_in_a_transaction(
     catalog: Catalog, monkeypatch: pytest.MonkeyPatch, postgres_server: Server, database: str
 ) -> None:
     """Its session is idle within its transaction, whose lock on the clock everybody needs."""
-    monkeypatch.setitem(catalog_database.SESSION, "idle_in_transaction_session_timeout", "1s")
+    monkeypatch.setitem(engines.SESSION, "idle_in_transaction_session_timeout", "1s")
     suspended = Catalog(postgres_server.catalog_url(database))
     numbered, wake_up = Event(), Event()
 

@@ -2,36 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import os
 import pty
 import subprocess
-import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from runtimedb_dagster import RuntimeDB, __version__
+from runtimedb_dagster_tests.support.command import COMMAND, Ran, run_command
 from runtimedb_dagster_tests.support.parts import ENDLESS, Inside, SourceFile, current, path_of, refresh_all, the_table
-
-COMMAND = Path(sys.executable).with_name("runtimedb")
-
-
-@dataclass(frozen=True)
-class Ran:
-    """What a command left."""
-
-    status: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
-
 
 Run = Callable[..., Ran]
 
@@ -41,17 +22,7 @@ def run(tmp_path: Path) -> Run:
     """Run the command over the home of this test, with pipes for everything."""
 
     def run(*arguments: object, home: Path | None = tmp_path / "home", **variables: str) -> Ran:
-        environment = {**os.environ, **variables, **({"RUNTIMEDB_HOME": str(home)} if home else {})}
-        done = subprocess.run(
-            [COMMAND, *map(str, arguments)],
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-        return Ran(done.returncode, done.stdout, done.stderr)
+        return run_command(*arguments, env={**variables, "RUNTIMEDB_HOME": str(home) if home else None})
 
     return run
 

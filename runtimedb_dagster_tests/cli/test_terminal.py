@@ -14,14 +14,14 @@ from typing import Any, NoReturn
 import pytest
 
 from runtimedb_dagster import RuntimeDB
+from runtimedb_dagster_tests.support.command import COMMAND, Ran, run_command
 from runtimedb_dagster_tests.support.parts import SourceFile, environment
 
-COMMAND = str(Path(sys.executable).with_name("runtimedb"))
 ESCAPE = "\x1b]0;owned\x07\x1b[2J\x9b31m\u202e"
 
 
-def ran(db: RuntimeDB, *arguments: str, **variables: str) -> subprocess.CompletedProcess[bytes]:
-    return subprocess.run([COMMAND, *arguments], env=environment(db) | variables, capture_output=True, check=False)
+def ran(db: RuntimeDB, *arguments: str) -> Ran:
+    return run_command(*arguments, env=environment(db))
 
 
 def asked(db: RuntimeDB, sql: str) -> Any:
@@ -31,8 +31,8 @@ def asked(db: RuntimeDB, sql: str) -> Any:
         raise AssertionError(f"{constant} is no JSON")
 
     done = ran(db, "query", "--json", sql)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout, parse_constant=refuse)
+    assert done.status == 0, done.err
+    return json.loads(done.out, parse_constant=refuse)
 
 
 def test_values_are_shown_as_they_are(db: RuntimeDB) -> None:
@@ -47,7 +47,7 @@ def test_values_are_shown_as_they_are(db: RuntimeDB) -> None:
         "s": {"t": "infinity", "n": None}, "z": "\\xAA", "n": None, "y": True, "m": {"k": 1}, "night": "24:00:00",
         "i": "1 month",
     }]  # fmt: skip
-    shown = ran(db, "query", sql).stdout.decode()
+    shown = ran(db, "query", sql).out
     for value in ("infinity", "-infinity", "123456789", "0044-03-15 (BC)", "1.10", "nan", "-inf", "NULL"):
         assert value in shown
 
@@ -61,9 +61,7 @@ def test_numbers_within_values_keep_their_digits(db: RuntimeDB) -> None:
 
 
 def test_a_value_stays_in_its_cell(db: RuntimeDB) -> None:
-    shown = ran(
-        db, "query", "SELECT ':warning:' AS a, 'b\\' AS \"c\\\", chr(9) || 'd' || chr(10) || 'e' AS f"
-    ).stdout.decode()
+    shown = ran(db, "query", "SELECT ':warning:' AS a, 'b\\' AS \"c\\\", chr(9) || 'd' || chr(10) || 'e' AS f").out
     assert shown.splitlines()[1].split() == ["a", "c\\", "f"]
     assert shown.splitlines()[3].split() == [":warning:", "b\\", "\\td\\ne"]
 
@@ -95,16 +93,18 @@ def test_a_terminal_obeys_nothing_of_a_source(db: RuntimeDB, shop: SourceFile) -
     ]  # fmt: skip
     for arguments in commands:
         done = ran(db, *arguments)
-        for obeyed in (b"\x1b]", b"\x1b[2J", b"\x07", "\x9b".encode(), "\u202e".encode()):
-            assert obeyed not in done.stdout + done.stderr, arguments
-    assert json.loads(ran(db, "query", "--json", f'SELECT v FROM shop.main."{name}"').stdout) == [{"v": ESCAPE}]
+        for obeyed in ("\x1b]", "\x1b[2J", "\x07", "\x9b", "\u202e"):
+            assert obeyed not in done.out + done.err, arguments
+    assert ran(db, "query", "--json", f'SELECT v FROM shop.main."{name}"').json == [{"v": ESCAPE}]
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
 def test_any_encoding_will_do(db: RuntimeDB, encoding: str) -> None:
     sql = "SELECT '日本 é' AS v"
-    assert ran(db, "query", sql, PYTHONIOENCODING=encoding).returncode == 0
-    done = ran(db, "query", "--json", sql, PYTHONIOENCODING=encoding)
+    variables = environment(db) | {"PYTHONIOENCODING": encoding}
+    shown = subprocess.run([COMMAND, "query", sql], env=variables, capture_output=True, check=False)
+    assert shown.returncode == 0
+    done = subprocess.run([COMMAND, "query", "--json", sql], env=variables, capture_output=True, check=False)
     assert json.loads(done.stdout.decode(encoding)) == [{"v": "日本 é"}]
 
 

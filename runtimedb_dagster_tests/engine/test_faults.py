@@ -18,7 +18,7 @@ from threading import Event
 import pytest
 
 from runtimedb_dagster import RuntimeDB
-from runtimedb_dagster.catalog import database
+from runtimedb_dagster.catalog import engines
 from runtimedb_dagster.common.heartbeat import utc_now
 from runtimedb_dagster.domain.errors import CatalogError, RuntimeDBError, StorageUnavailableError, SupersededError
 from runtimedb_dagster.domain.requests import SweepResult
@@ -208,7 +208,7 @@ def test_a_catalog_that_another_process_locks(
     """For a second, or for longer than anybody waits."""
     refresh_one(db, "orders")
     shop.run("INSERT INTO orders VALUES (1000, 1)")
-    monkeypatch.setattr(database, "BUSY_TIMEOUT_SECONDS", 30 if released else 1)
+    monkeypatch.setattr(engines, "BUSY_TIMEOUT_SECONDS", 30 if released else 1)
     waiting = make_db(grace_period=0)
     with closing(
         sqlite3.connect(db.settings.home / "catalog.db", isolation_level=None, check_same_thread=False)

@@ -275,14 +275,14 @@ def test_integers_among_reals_are_doubles_while_that_is_exact(lite: Lite) -> Non
     lite.refresh()
     assert sorted(lite.query()) == [(1.0,), (1.5,)]
     lite.run("INSERT INTO t VALUES (9007199254740993)")
-    with pytest.raises(TypeContractError, match="the integer 9007199254740993, which is no number that a double"):
+    with pytest.raises(TypeContractError, match="the integer 9007199254740993, which is not a number that a double"):
         lite.refresh()
 
 
 def test_a_mixture_fails_unless_it_is_kept_as_text(lite: Lite) -> None:
     lite.run("CREATE TABLE t (c)", "INSERT INTO t VALUES (1), (0.1), ('ü'), (NULL), (9007199254740993), (1e400)")
     lite.connect()
-    with pytest.raises(TypeContractError, match="the integer 1, which is no text; set the option as_text"):
+    with pytest.raises(TypeContractError, match="the integer 1, which is not text; set the option as_text"):
         lite.refresh()
     lite.db.connect("again", f"sqlite:///{lite.path}", options={"as_text": "T.C"})
     lite.db.refresh(RefreshRequest("again", data=True))

@@ -62,15 +62,15 @@ def test_a_kill_may_come_while_the_process_goes_on() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("after_close", "'after_close' is no fault; write point=action"),
-        ("after_close=raise:0", "is no fault"),
-        ("after_close=delay@x", "is no fault"),
+        ("after_close", "'after_close' is not a fault; write point=action"),
+        ("after_close=raise:0", "is not a fault"),
+        ("after_close=delay@x", "is not a fault"),
         ("after_lunch=raise", "there is no point 'after_lunch'; there are after_reserve, "),
         ("after_close=explode", "after_close takes no 'explode'; it takes kill, raise, delay"),
         ("after_close=drop", "after_close takes no 'drop'"),
     ],
 )
-def test_what_is_no_fault_is_refused(arm: Arm, text: str, message: str) -> None:
+def test_what_is_not_a_fault_is_refused(arm: Arm, text: str, message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
         arm(f"after_reserve=raise,{text}")
     failpoints.hit("after_reserve")

@@ -137,8 +137,8 @@ def kinds(draw: st.DrawFn, depth: int = 3) -> Kind:
 
 def canonical(value: Any) -> Any:
     """A value in a form that Python compares as exactly as bits: -0.0 is not 0.0, and 1 not true."""
-    if isinstance(value, dict):
-        return ("struct", *((name, canonical(part)) for name, part in value.items()))
+    if isinstance(value, dict):  # a struct's fields have their type's order, whatever order they were drawn in
+        return ("struct", *((name, canonical(value[name])) for name in sorted(value)))
     if isinstance(value, list):
         return ("list", *map(canonical, value))
     if isinstance(value, float):

@@ -32,7 +32,7 @@ def test_types_are_published() -> None:
 
 def test_dagster_is_imported_when_its_names_are_asked_for_and_not_before() -> None:
     program = (
-        "import sys, runtimedb_dagster, runtimedb_dagster.cli.commands; before = 'dagster' in sys.modules\n"
+        "import sys, runtimedb_dagster, runtimedb_dagster.cli.main; before = 'dagster' in sys.modules\n"
         "runtimedb_dagster.build_definitions; print(before, 'dagster' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

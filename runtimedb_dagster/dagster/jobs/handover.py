@@ -22,7 +22,7 @@ class Handover(dg.IOManager):
         context.add_output_metadata({FOR: _name(context), VALUE: dg.MetadataValue.json(obj)})
 
     def load_input(self, context: dg.InputContext) -> Any:
-        """Find the value of an output, the latest if its step was tried again."""
+        """Find the value of an output, the latest if its step was retried."""
         output = context.upstream_output
         if output is None:
             raise ValueError("a handover is from one step to another")

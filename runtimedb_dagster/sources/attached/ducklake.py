@@ -157,10 +157,10 @@ class DuckLake(PlainDialect):
         for sign, meaning in MEANINGS.items():
             if sign in error:
                 return meaning
-        said = re.findall(r"(?:ERROR|FATAL): +(.*)", error)
-        told = said[-1] if said else _plain(error)
+        found = re.findall(r"(?:ERROR|FATAL): +(.*)", error)
+        message = found[-1] if found else _plain(error)
         advice = next((f"; {advice}" for sign, advice in ADVICE.items() if sign in error), "")
-        return redactor(s3_key(self._options))(told) + advice
+        return redactor(s3_key(self._options))(message) + advice
 
 
 def _plain(error: str) -> str:

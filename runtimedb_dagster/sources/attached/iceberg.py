@@ -165,12 +165,12 @@ class Iceberg(PlainDialect):
             _read_manifests(duck, alias, ref, metadata)
             columns = described(duck, _scan(alias, ref), f"SELECT * FROM {_scan(alias, ref)}").columns
         except (TableIsGone, duckdb.Error) as error:
-            told = first_line(str(error))
-            if "does not exist" in told:
-                raise TableIsGone(f" ({told})") from None
-            if "already exists" in told:
+            message = first_line(str(error))
+            if "does not exist" in message:
+                raise TableIsGone(f" ({message})") from None
+            if "already exists" in message:
                 # Names of columns that differ by case only are an error of the catalog's, too.
-                raise duckdb.InvalidInputException(f"DuckDB can't have such a table ({told.strip(' ()')})") from None
+                raise duckdb.InvalidInputException(f"DuckDB can't have such a table ({message.strip(' ()')})") from None
             raise
         fields = {field["name"]: field for field in schema.get("fields", ())}
         # The catalog was asked twice: a schema may have come in between.
@@ -189,11 +189,11 @@ class Iceberg(PlainDialect):
 
     def explain(self, error: str) -> str:
         """DuckDB's message, and what to do where that is known."""
-        told = redactor(s3_key(self._options))(first_line(error))
+        message = redactor(s3_key(self._options))(first_line(error))
         for sign, advice in ADVICE.items():
             if sign in error:
-                return f"{told}; {advice}"
-        return told
+                return f"{message}; {advice}"
+        return message
 
 
 def _warehouse(url: SourceUrl) -> str:

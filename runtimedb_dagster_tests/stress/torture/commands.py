@@ -101,7 +101,7 @@ class Command:
 
 def preload() -> None:
     """Have the server import everything."""
-    CONTEXT.set_forkserver_preload(["boto3", "psycopg", "runtimedb_dagster.cli.commands", __name__])
+    CONTEXT.set_forkserver_preload(["boto3", "psycopg", "runtimedb_dagster.cli.main", __name__])
 
 
 def start(arguments: Sequence[str], environment: Mapping[str, str], files: Path) -> Command:
@@ -115,7 +115,7 @@ def start(arguments: Sequence[str], environment: Mapping[str, str], files: Path)
 
 
 def _run(arguments: list[str], environment: dict[str, str], files: str, told: Connection) -> None:
-    from runtimedb_dagster.cli.commands import main  # noqa: PLC0415 - the server has imported it
+    from runtimedb_dagster.cli.main import main  # noqa: PLC0415 - the server has imported it
 
     for number, ending in ((1, ".out"), (2, ".err")):
         os.dup2(os.open(files + ending, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), number)

@@ -13,10 +13,8 @@ from __future__ import annotations
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import duckdb
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from runtimedb_dagster.common.duck import first_line
 from runtimedb_dagster.common.sql import literal
@@ -24,56 +22,19 @@ from runtimedb_dagster.domain.columns import SourceColumn
 from runtimedb_dagster.domain.names import TableRef
 from runtimedb_dagster.domain.tables import DiscoveredTable
 from runtimedb_dagster.sources.attached.dialect import Dialect, Relation, Scan, TableIsGone, discovered
-from runtimedb_dagster.sources.attached.mysql.types import MySQLColumn, Tinyint1, ZeroDates, project, quoted, treatment
+from runtimedb_dagster.sources.attached.mysql.catalog import COLUMN, DISCOVERY, IS_VIEW, LISTS, SYSTEM
+from runtimedb_dagster.sources.attached.mysql.errors import ADVICE, GONE, TRANSIENT
+from runtimedb_dagster.sources.attached.mysql.options import MySQLOptions
+from runtimedb_dagster.sources.attached.mysql.types import MySQLColumn, project, quoted, treatment
 from runtimedb_dagster.sources.attached.projection import Projected
 from runtimedb_dagster.sources.attached.watch import Peer
-from runtimedb_dagster.sources.url import SourceUrl, checked_host, host_and_port
+from runtimedb_dagster.sources.url import SourceUrl, host_and_port
 
 __all__ = ["MySQL", "MySQLOptions"]
 
 ALIAS = "mysql"
 # A second attachment, made when something is to be ended: one that is read-only can't.
 CONTROL = "mysql_control"
-
-
-class MySQLOptions(BaseModel):
-    """What is particular to MySQL and MariaDB. Times are seconds, 0 for no limit."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
-
-    # There is no verify_identity: DuckDB's client takes the word, and any host's certificate.
-    ssl_mode: Literal["disabled", "preferred", "required", "verify_ca"] = Field(
-        default="preferred", description="as the mysql client's --ssl-mode; the certificate's host is not compared"
-    )
-    ssl_ca: str | None = Field(
-        default=None, validate_default=True, description="file with the certificates to trust, where ssl_mode verifies"
-    )
-    ssl_cert: str | None = Field(default=None, description="file with the client's certificate")
-    ssl_key: str | None = Field(default=None, description="file with its key")
-    compression: Literal["disabled", "preferred", "required"] = Field(
-        default="disabled", description="of what is sent; for slow networks, as it takes four times as long on others"
-    )
-    socket: str | None = Field(default=None, description="the server's Unix socket, instead of a host")
-    replica: str | None = Field(default=None, description="host or host:port of a replica, which is read instead")
-    connect_timeout: int = Field(default=10, ge=1, description="seconds to wait for the server's greeting")
-    statement_timeout: int = Field(default=0, ge=0, description="seconds that reading one table may take")
-    lock_timeout: int = Field(default=60, ge=1, description="seconds to wait for a table that is being altered")
-    tinyint1: Tinyint1 = Field(default="bool", description="int8: keep tinyint(1) as a number")
-    zero_dates: ZeroDates = Field(default="fail", description="null: keep 0000-00-00 and 2024-00-10 as NULL")
-
-    @field_validator("replica")
-    @classmethod
-    def _is_a_host(cls, replica: str | None) -> str | None:
-        """Nothing that DuckDB's client takes for more than the name of a host."""
-        return replica and checked_host(replica)
-
-    @field_validator("ssl_ca")
-    @classmethod
-    def _what_verifies(cls, ssl_ca: str | None, others: ValidationInfo) -> str | None:
-        """Certificates where they are looked at, and only there: the client itself trusts any where it has none."""
-        if (others.data.get("ssl_mode") == "verify_ca") != (ssl_ca is not None):
-            raise ValueError("ssl_mode=verify_ca needs it, and the other modes would not look at it")
-        return ssl_ca
 
 
 @dataclass(frozen=True)
@@ -209,9 +170,9 @@ class MySQL(Dialect[MySQLColumn]):
         try:
             duck.execute(f"SELECT * FROM {_query(alias, statement, stream=False)}")
         except duckdb.Error as error:
-            told = _message(str(error))
-            if any(sign in told for sign in GONE):
-                raise TableIsGone(f" ({told})") from None
+            message = _message(str(error))
+            if any(sign in message for sign in GONE):
+                raise TableIsGone(f" ({message})") from None
             raise
 
     def project(self, column: MySQLColumn) -> Projected:
@@ -281,15 +242,15 @@ class MySQL(Dialect[MySQLColumn]):
 
     def explain(self, error: str) -> str:
         """The server's own words, without what DuckDB puts around them, and what to do where that is known."""
-        told = _message(error)
-        if not told and "Failed to fetch result row" in error:
+        message = _message(error)
+        if not message and "Failed to fetch result row" in error:
             # The client does not pass on why.
             limit = self._options.statement_timeout
-            told = "the server ended the statement, or the connection was lost"
-            return f"{told}; the option statement_timeout allows it {limit} seconds" if limit else told
-        if self._options.socket and "Can't connect" in told:
+            message = "the server ended the statement, or the connection was lost"
+            return f"{message}; the option statement_timeout allows it {limit} seconds" if limit else message
+        if self._options.socket and "Can't connect" in message:
             return f"no server listens on the socket {self._options.socket}"
-        return next((f"{told}; {advice}" for sign, advice in ADVICE.items() if sign in told), told)
+        return next((f"{message}; {advice}" for sign, advice in ADVICE.items() if sign in message), message)
 
 
 def _query(alias: str, statement: str, *, stream: bool = True) -> str:
@@ -325,11 +286,11 @@ def _parameter(value: str) -> str:
 
 
 def _message(error: str) -> str:
-    """What the server said: the extension puts the statement before it, DuckDB a pointer into its own after it."""
+    """The server's own words: the extension puts the statement before it, DuckDB a pointer into its own after it."""
     if "Failed to" not in error:
         return first_line(error)
-    said = error.rsplit("\n\nLINE ", 1)[0].rsplit('": ', 1)[-1]
-    return said.split(". Attempted host: ")[0].split(". First attempted host: ")[0].strip()
+    text = error.rsplit("\n\nLINE ", 1)[0].rsplit('": ', 1)[-1]
+    return text.split(". Attempted host: ")[0].split(". First attempted host: ")[0].strip()
 
 
 # DuckDB's: types as they arrive must not depend on a value, and no limit of time is wanted that the user did not set.
@@ -353,82 +314,3 @@ SESSION = {
 }
 OF_MARIADB = "/*M!100304 , system_versioning_asof = DEFAULT, idle_transaction_timeout = 0 */"
 PADDING = "PAD_CHAR_TO_FULL_LENGTH"
-
-GONE = ("doesn't exist", "Unknown database", "references invalid table")
-
-TRANSIENT = (
-    "Can't connect", "Connection refused", "Lost connection", "server has gone away", "Too many connections",
-    "max_user_connections", "Lock wait timeout", "Deadlock found", "Server shutdown in progress",
-    "Unknown MySQL server host", "Unknown server host", "Connection timed out", "No route to host",
-    "Temporary failure in name resolution", "reading initial communication packet", "reading authorization packet",
-    "Connection reset", "Connection was killed", "is being shut down", "max_connections", "Broken pipe",
-    "Zu viele Verbindungen", "Trop de connexions", "Demasiadas conexiones",
-)  # fmt: skip
-
-ADVICE = {
-    "(using password: NO)": "name the variable that holds the password with --password-env",
-    "(using password: YES)": "set the right password in the variable of --password-env, or the password_file",
-    "to database": "grant SELECT on it",
-    "command denied": "grant SELECT on it, or leave it out with the option exclude",
-    "is not allowed to connect": "the server takes this user from other hosts only",
-    "Unknown database": "name another one in the URL, or none for all",
-    "max_statement_time": "raise the option statement_timeout",
-    "maximum statement execution time": "raise the option statement_timeout",
-    "SSL is required": "the server offers no TLS; set the option ssl_mode=preferred if that is acceptable",
-    "Lock wait timeout": "somebody alters or locks the table; try again, or raise the option lock_timeout",
-    "Too many connections": "lower the option parallel_refresh, or raise the server's max_connections",
-    "max_user_connections": "lower the option parallel_refresh, or raise the user's limit",
-    "could not be loaded": "DuckDB's client has no such plugin: give the user mysql_native_password or, on MySQL, "
-    "caching_sha2_password",
-    "uthentication plugin": "DuckDB's client has no such plugin: give the user mysql_native_password or, on MySQL, "
-    "caching_sha2_password",
-    'field value out of range: "0000': "a zero date has no place in a version; set the option zero_dates=null",
-    "-00": "a zero date has no place in a version; set the option zero_dates=null",
-}
-
-COLUMN = "name, type, nullable = 'YES', NULLIF(comment, '')"
-
-SYSTEM = "'information_schema', 'performance_schema', 'mysql', 'sys'"
-
-# Sequences, and what a session made for itself, are no tables to read. A view's comment is the word VIEW.
-LISTS = {
-    "tables": """
-        SELECT CONVERT(TABLE_SCHEMA USING utf8mb4) AS schema_name, CONVERT(TABLE_NAME USING utf8mb4) AS table_name,
-            CASE WHEN TABLE_TYPE = 'VIEW' THEN 'view'
-                WHEN CREATE_OPTIONS LIKE '%partitioned%' THEN 'partitioned table' ELSE 'table' END AS kind,
-            CONVERT(CASE WHEN TABLE_TYPE <> 'VIEW' THEN TABLE_COMMENT END USING utf8mb4) AS comment,
-            CAST(TABLE_ROWS AS SIGNED) AS estimated_rows
-        FROM information_schema.TABLES
-        WHERE {chosen} AND TABLE_TYPE IN ('BASE TABLE', 'VIEW', 'SYSTEM VERSIONED')
-    """,
-    "columns": """
-        SELECT CONVERT(TABLE_SCHEMA USING utf8mb4) AS schema_name, CONVERT(TABLE_NAME USING utf8mb4) AS table_name,
-            CONVERT(COLUMN_NAME USING utf8mb4) AS name, CONVERT(COLUMN_TYPE USING utf8mb4) AS type,
-            CONVERT(IS_NULLABLE USING utf8mb4) AS nullable, CONVERT(COLUMN_COMMENT USING utf8mb4) AS comment,
-            CAST(ORDINAL_POSITION AS SIGNED) AS position{more}
-        FROM information_schema.COLUMNS c WHERE {chosen}
-    """,
-    "keys": """
-        SELECT CONVERT(TABLE_SCHEMA USING utf8mb4) AS schema_name, CONVERT(TABLE_NAME USING utf8mb4) AS table_name,
-            CONVERT(COLUMN_NAME USING utf8mb4) AS name, CAST(SEQ_IN_INDEX AS SIGNED) AS position
-        FROM information_schema.STATISTICS WHERE {chosen} AND INDEX_NAME = 'PRIMARY'
-    """,
-}
-
-# Of one table: the server opens a view for each column that it is asked about.
-IS_VIEW = """, EXISTS (
-    SELECT 1 FROM information_schema.VIEWS v WHERE v.TABLE_SCHEMA = c.TABLE_SCHEMA AND v.TABLE_NAME = c.TABLE_NAME
-) OR EXTRA LIKE '%VIRTUAL%' AS is_view"""
-
-DISCOVERY = """
-    WITH listed AS (
-        SELECT schema_name, table_name, list({{
-            'name': name, 'type': type, 'nullable': nullable = 'YES', 'comment': NULLIF(comment, '')
-        }} ORDER BY position) AS columns FROM {columns} GROUP BY ALL
-    ), keyed AS (
-        SELECT schema_name, table_name, list(name ORDER BY position) AS primary_key FROM {keys} GROUP BY ALL
-    )
-    SELECT schema_name, table_name, kind, NULLIF(comment, ''), estimated_rows, coalesce(columns, []), primary_key
-    FROM {tables} LEFT JOIN listed USING (schema_name, table_name) LEFT JOIN keyed USING (schema_name, table_name)
-    ORDER BY schema_name, table_name
-"""

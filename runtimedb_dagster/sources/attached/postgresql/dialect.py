@@ -15,31 +15,40 @@ import logging
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import duckdb
-from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from runtimedb_dagster.common.duck import first_line, transaction
 from runtimedb_dagster.common.sql import identifier, literal, qualified
 from runtimedb_dagster.domain.columns import SourceColumn
-from runtimedb_dagster.domain.errors import ConfigurationError, TypeContractError
+from runtimedb_dagster.domain.errors import TypeContractError
 from runtimedb_dagster.domain.names import TableRef
 from runtimedb_dagster.domain.tables import DiscoveredTable
 from runtimedb_dagster.sources.attached.dialect import Dialect, Relation, Scan, TableIsGone, attached, discovered
 from runtimedb_dagster.sources.attached.postgresql import catalog
+from runtimedb_dagster.sources.attached.postgresql.asking import (
+    ask,
+    is_replica,
+    other_dimensions,
+    reads_as_described,
+    require_exact,
+    run,
+    select_list,
+    table_name,
+)
 from runtimedb_dagster.sources.attached.postgresql.errors import advised, is_transient
+from runtimedb_dagster.sources.attached.postgresql.options import PostgreSQLOptions, hosts, parameters
 from runtimedb_dagster.sources.attached.postgresql.session import (
     FORMS,
     Session,
     Surroundings,
     escaped,
-    require_settable,
 )
 from runtimedb_dagster.sources.attached.postgresql.types import PostgreSQLColumn, Wishes, project
 from runtimedb_dagster.sources.attached.projection import Projected
 from runtimedb_dagster.sources.attached.watch import SSL_REQUEST, Peer
-from runtimedb_dagster.sources.url import SourceUrl, checked_host, host_and_port
+from runtimedb_dagster.sources.url import SourceUrl
 
 __all__ = ["PostgreSQL", "PostgreSQLOptions"]
 
@@ -50,70 +59,6 @@ ALIAS = "postgresql"
 PARALLEL_FROM_PAGES = 1_000
 LOCKABLE = ("r", "p", "v")
 STARTUP_REFUSED = "unsupported startup parameter"
-
-
-class PostgreSQLOptions(BaseModel):
-    """What is particular to PostgreSQL. Times are seconds, 0 for no limit."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
-
-    sslmode: Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"] = Field(
-        default="prefer", description="as libpq's"
-    )
-    sslrootcert: str | None = Field(default=None, description="file with the certificates to trust")
-    sslcert: str | None = Field(default=None, description="file with the client's certificate")
-    sslkey: str | None = Field(default=None, description="file with its key")
-    sslcrl: str | None = Field(default=None, description="file with revoked certificates")
-    channel_binding: Literal["disable", "prefer", "require"] | None = Field(default=None, description="as libpq's")
-    gssencmode: Literal["disable", "prefer", "require"] | None = Field(default=None, description="as libpq's")
-    target_session_attrs: Literal["any", "read-write", "read-only", "primary", "standby", "prefer-standby"] | None = (
-        Field(default=None, description="which of several hosts will do, as libpq's")
-    )
-    load_balance_hosts: Literal["disable", "random"] | None = Field(
-        default=None, description="random: try several hosts in any order, as libpq's"
-    )
-    application_name: str = Field(default="runtimedb", description="the name that the server shows")
-    socket: str | None = Field(default=None, description="directory of the server's Unix socket, instead of a host")
-    replica: str | None = Field(default=None, description="host or host:port of a replica, which is read instead")
-    connect_timeout: int = Field(default=10, ge=1, description="seconds to wait for the server")
-    statement_timeout: int = Field(default=0, ge=0, description="seconds that one statement on the server may take")
-    lock_timeout: int = Field(default=60, ge=0, description="seconds to wait for a table that is being altered")
-    numerics: Literal["decimal", "text"] = Field(
-        default="decimal", description="text: keep every numeric as exact text, NaN included"
-    )
-    arrays: Literal["list", "text"] = Field(
-        default="list", description="text: keep arrays as text, for those whose number of dimensions or bounds varies"
-    )
-    jsons: Literal["json", "text"] = Field(
-        default="json", description="text: keep json and jsonb as text, whatever other readers of JSON think of it"
-    )
-    row_security: Literal["refuse", "apply"] = Field(
-        default="refuse", description="apply: read the rows that the login's policies leave, instead of failing"
-    )
-    session: dict[str, str] = Field(
-        default={}, description='settings of the session, such as `{"app.tenant": "7"}` for what a view asks for'
-    )
-
-    @field_validator("replica")
-    @classmethod
-    def _is_a_host(cls, replica: str | None) -> str | None:
-        return replica and checked_host(replica)
-
-    @field_validator("session", mode="before")
-    @classmethod
-    def _settings(cls, given: Any) -> Any:
-        try:
-            return json.loads(given) if isinstance(given, str) else given
-        except (json.JSONDecodeError, RecursionError):
-            raise ValueError('write a JSON object, such as {"app.tenant": "7"}') from None
-
-    @field_validator("session")
-    @classmethod
-    def _settable(cls, given: dict[str, str]) -> Mapping[str, str]:
-        try:
-            return require_settable(given)
-        except ConfigurationError as error:
-            raise ValueError(str(error)) from None
 
 
 @dataclass(frozen=True)
@@ -153,10 +98,10 @@ class PostgreSQL(Dialect[PostgreSQLColumn]):
 
     def attach(self, duck: duckdb.DuckDBPyConnection) -> str:
         """Attach by a temporary secret: a failing ATTACH repeats its own text."""
-        hosts = self._hosts()
+        listed = hosts(self._url, self._options)
         secret = {
-            "HOST": ",".join(host for host, _ in hosts) or None,
-            "PORT": ",".join(str(port) for _, port in hosts) or "5432",
+            "HOST": ",".join(host for host, _ in listed) or None,
+            "PORT": ",".join(str(port) for _, port in listed) or "5432",
             "USER": self._url.user,
             "PASSWORD": self._password,
             "DATABASE": self._url.path or self._url.user,
@@ -173,46 +118,21 @@ class PostgreSQL(Dialect[PostgreSQLColumn]):
         return ALIAS
 
     def _attach(self, duck: duckdb.DuckDBPyConnection) -> None:
-        duck.execute(f"ATTACH {literal(self._parameters())} AS {ALIAS} (TYPE postgres, SECRET source, READ_ONLY)")
-
-    def _hosts(self) -> list[tuple[str, int]]:
-        if self._options.socket:
-            return [(self._options.socket, self._url.port or 5432)]
-        if self._options.replica:
-            host, port = host_and_port(self._options.replica)
-            return [(host, port or self._url.port or 5432)]
-        return [(host, port or 5432) for host, port in self._url.hosts]
+        start = self._session.at_start() if self._with_options else {}
+        given = literal(parameters(self._options, start))
+        duck.execute(f"ATTACH {given} AS {ALIAS} (TYPE postgres, SECRET source, READ_ONLY)")
 
     def peer(self) -> Peer:
         """The server's hosts, or the socket in their place."""
-        hosts = self._hosts() or [("/var/run/postgresql", 5432)]
+        listed = hosts(self._url, self._options) or [("/var/run/postgresql", 5432)]
         return Peer(
-            tuple((f"{host}/.s.PGSQL.{port}", 0) if host.startswith("/") else (host, port) for host, port in hosts),
+            tuple((f"{host}/.s.PGSQL.{port}", 0) if host.startswith("/") else (host, port) for host, port in listed),
             SSL_REQUEST,
         )
 
-    def _parameters(self) -> str:
-        """What a secret can't carry, in libpq's key=value form."""
-        start = self._session.at_start() if self._with_options else {}
-        if self._options.target_session_attrs:
-            # A read-only session would never be taken for one that may write; its transactions are read-only anyway.
-            start.pop("default_transaction_read_only", None)
-        parameters = {
-            "connect_timeout": str(self._options.connect_timeout),
-            # A server that is cut off in the middle of a reading is noticed in 90 seconds, not in two hours.
-            "keepalives_idle": "30",
-            "keepalives_interval": "10",
-            "keepalives_count": "6",
-            "client_encoding": "UTF8",
-            "application_name": self._options.application_name,
-            "options": " ".join(f"-c {name}={_option(value)}" for name, value in start.items()),
-            **{name: getattr(self._options, name) for name in LIBPQ},
-        }
-        return " ".join(f"{name}={_quoted(value)}" for name, value in parameters.items() if value is not None)
-
     def check(self, duck: duckdb.DuckDBPyConnection, alias: str) -> None:
         """Have the server answer."""
-        _ask(duck, alias, "SELECT 1 AS one")
+        ask(duck, alias, "SELECT 1 AS one")
 
     def discover(self, duck: duckdb.DuckDBPyConnection, alias: str) -> list[DiscoveredTable]:
         """All relations of all schemas but the system's, in one query of pg_catalog.
@@ -224,14 +144,14 @@ class PostgreSQL(Dialect[PostgreSQLColumn]):
         unreadable = self._unreadable(duck, alias)
         chosen = f"c.oid NOT IN ({', '.join(unreadable)})" if unreadable else "TRUE"
         with transaction(duck) as aside:
-            _run(aside, alias, self._session.in_transaction(around))
-            rows = _ask(aside, alias, catalog.RELATIONS.format(chosen=chosen) + catalog.LISTED)
+            run(aside, alias, self._session.in_transaction(around))
+            rows = ask(aside, alias, catalog.RELATIONS.format(chosen=chosen) + catalog.LISTED)
         return discovered([(*row[:5], json.loads(row[5]), json.loads(row[6] or "[]")) for row in rows])
 
     def _unreadable(self, duck: duckdb.DuckDBPyConnection, alias: str) -> list[str]:
         """The oids of relations whose names or comments are no UTF-8: they are left out, and the others discovered."""
         left_out = []
-        for oid, *encoded in _ask(duck, alias, catalog.NAMES) if self._any_bytes else []:
+        for oid, *encoded in ask(duck, alias, catalog.NAMES) if self._any_bytes else []:
             schema, table, rest = (bytes.fromhex(each) for each in encoded)
             try:
                 (schema + b" " + table + b" " + rest).decode()
@@ -245,14 +165,14 @@ class PostgreSQL(Dialect[PostgreSQLColumn]):
         around = self._look_around(duck, alias)
         chosen = f"n.nspname = {escaped(ref.schema_name)} AND c.relname = {escaped(ref.table_name)}"
         locked = self._lock(duck, alias, ref, chosen, around)
-        rows = _ask(duck, alias, catalog.BUILT_IN.format(chosen=chosen)) or _ask(
+        rows = ask(duck, alias, catalog.BUILT_IN.format(chosen=chosen)) or ask(
             duck, alias, catalog.RELATIONS.format(chosen=chosen) + catalog.DESCRIBED
         )
         if not rows:
             raise TableIsGone
         session, pages, kind, oid, columns = rows[0]
         if taken_back := self._session.as_the_login(around, forms=kind == "v"):
-            _run(duck, alias, taken_back)
+            run(duck, alias, taken_back)
         twin = (ref.schema_name.lower(), ref.table_name.lower()) in self._twins
         large = kind in ("r", "m") and pages >= PARALLEL_FROM_PAGES and self._shared and not twin
         listed = tuple(PostgreSQLColumn.from_dict(column) for column in json.loads(columns))
@@ -264,14 +184,14 @@ class PostgreSQL(Dialect[PostgreSQLColumn]):
         """Set up the session, and lock the table; whether that could be done and the table can be read all the same."""
         setup = self._session.in_transaction(around)
         try:
-            _run(duck, alias, f"{setup}; LOCK TABLE {qualified(ref.schema_name, ref.table_name)} IN ACCESS SHARE MODE")
+            run(duck, alias, f"{setup}; LOCK TABLE {qualified(ref.schema_name, ref.table_name)} IN ACCESS SHARE MODE")
         except duckdb.Error as error:
             try:
                 duck.execute("ROLLBACK; BEGIN")
             except duckdb.Error:
-                raise error from None  # the server is gone; what it said last tells more
-            _run(duck, alias, setup)
-            self._require_readable(_ask(duck, alias, catalog.READABLE.format(chosen=chosen)), ref, error)
+                raise error from None  # the server is gone; its last words say more
+            run(duck, alias, setup)
+            self._require_readable(ask(duck, alias, catalog.READABLE.format(chosen=chosen)), ref, error)
             return False
         return True
 
@@ -299,12 +219,12 @@ class PostgreSQL(Dialect[PostgreSQLColumn]):
         """Find what DuckDB's scan would get wrong here, and what the login has set; once per attached source."""
         if self._around is None:
             with duck.cursor() as aside:
-                around = Surroundings.of(_ask(aside, alias, Surroundings.query())[0])
-                shared, self._any_bytes = _ask(aside, alias, catalog.SNAPSHOTS)[0]
-                self._twins = {(row[0], row[1]) for row in _ask(aside, alias, catalog.TWINS)}
+                around = Surroundings.of(ask(aside, alias, Surroundings.query())[0])
+                shared, self._any_bytes = ask(aside, alias, catalog.SNAPSHOTS)[0]
+                self._twins = {(row[0], row[1]) for row in ask(aside, alias, catalog.TWINS)}
                 # A pooler may take the options of a session's start, and drop them.
                 started = self._with_options and around.row_security == self._session.row_security
-                self._shared = shared and started and not _receives(aside, alias)
+                self._shared = shared and started and not is_replica(aside, alias)
             self._around = around
         if self._around.damaging:
             raise duckdb.InvalidInputException(
@@ -329,20 +249,20 @@ class PostgreSQL(Dialect[PostgreSQLColumn]):
     def is_native(self, scan: Scan[PostgreSQLColumn]) -> bool:
         """Whether DuckDB's scan reads every column right."""
         plain = not any(each.remote or each.parts for each in scan.projection)
-        return scan.relation.scannable and scan.where is None and plain and _reads_as_described(scan)
+        return scan.relation.scannable and scan.where is None and plain and reads_as_described(scan)
 
     def guard(self, scan: Scan[PostgreSQLColumn]) -> None:
         """Look on the server, in the snapshot of the read, for values that would not arrive as they are."""
         if scan.relation.state.kind == "v":
             self._require_forms(scan.projection)
-        _guard(scan)
+        require_exact(scan)
 
     def from_clause(self, scan: Scan[PostgreSQLColumn]) -> str:
         """DuckDB's scan, or a query on the server."""
         if scan.native:
             return attached(scan.alias, scan.ref, None)
         condition = f" WHERE {scan.where}" if scan.where else ""
-        query = f"SELECT {_listed(scan.projection)} FROM {_table(scan)}{condition}"
+        query = f"SELECT {select_list(scan.projection)} FROM {table_name(scan)}{condition}"
         return f"postgres_query({literal(scan.alias)}, {literal(query)})"
 
     def _require_forms(self, projection: Sequence[Projected]) -> None:
@@ -369,13 +289,13 @@ class PostgreSQL(Dialect[PostgreSQLColumn]):
         seen: _Seen = scan.relation.state
         if seen.locked and scan.is_first:
             return None
-        query = catalog.WHOLE.format(oid=seen.oid, name=escaped(_table(scan)))
-        ((whole,),) = _ask(scan.duck, scan.alias, query)
+        query = catalog.WHOLE.format(oid=seen.oid, name=escaped(table_name(scan)))
+        ((whole,),) = ask(scan.duck, scan.alias, query)
         return None if whole else "the table was rewritten while it was read; refresh it again"
 
     def cancel(self, duck: duckdb.DuckDBPyConnection, alias: str, session: int) -> None:
         """DuckDB waits for a query on the server, whatever interrupts it."""
-        _ask(duck, alias, f"SELECT pg_catalog.pg_cancel_backend({session}) AS cancelled")
+        ask(duck, alias, f"SELECT pg_catalog.pg_cancel_backend({session}) AS cancelled")
 
     def is_transient(self, error: str) -> bool:
         """A server that is unavailable, starting, full, or a replica that had to go on."""
@@ -383,22 +303,22 @@ class PostgreSQL(Dialect[PostgreSQLColumn]):
 
     def explain(self, error: str) -> str:
         """The server's own words, without what DuckDB and libpq put around them, and what to do."""
-        said = re.findall(r"(?:ERROR|FATAL|PANIC): +(.*)", error)
-        told = said[-1] if said else re.sub(r'^Unable to connect to Postgres at ".*?": ', "", first_line(error))
-        return advised(told, error)
+        found = re.findall(r"(?:ERROR|FATAL|PANIC): +(.*)", error)
+        message = found[-1] if found else re.sub(r'^Unable to connect to Postgres at ".*?": ', "", first_line(error))
+        return advised(message, error)
 
     def detail(self, scan: Scan[PostgreSQLColumn], error: str) -> str | None:
         """The column that is meant, where neither the server nor DuckDB names it."""
         if "Expected an array" in error:
-            return _of_other_dimensions(scan)
+            return other_dimensions(scan)
         if not self._any_bytes or "invalid byte sequence" not in error:
             return None
         for each in scan.projection:
             name = identifier(each.source_name)
             checked = f"pg_catalog.convert_from(pg_catalog.convert_to({name}::text, 'SQL_ASCII'), 'UTF8')"
-            query = f"SELECT pg_catalog.max(pg_catalog.length({checked})) AS n FROM {_table(scan)}"
+            query = f"SELECT pg_catalog.max(pg_catalog.length({checked})) AS n FROM {table_name(scan)}"
             try:
-                _ask(scan.duck, scan.alias, query)
+                ask(scan.duck, scan.alias, query)
             except duckdb.Error:
                 with contextlib.suppress(duckdb.Error):
                     scan.duck.execute("ROLLBACK")
@@ -407,83 +327,3 @@ class PostgreSQL(Dialect[PostgreSQLColumn]):
                     "encoding SQL_ASCII takes; leave it out with exclude_columns, or convert it in a view on the source"
                 )
         return None
-
-
-def _table(scan: Scan[PostgreSQLColumn]) -> str:
-    return qualified(scan.ref.schema_name, scan.ref.table_name)
-
-
-def _of_other_dimensions(scan: Scan[PostgreSQLColumn]) -> str | None:
-    for each in scan.projection:
-        name = identifier(each.source_name)
-        found = f"SELECT 1 AS n FROM {_table(scan)} WHERE pg_catalog.array_ndims({name}) > 1 LIMIT 1"
-        if (each.arrives or "").endswith("[]") and _ask(scan.duck, scan.alias, found):
-            return (
-                f"column {name} ({each.column.source_type}) holds arrays that differ in their number of dimensions; "
-                "set the option arrays=text"
-            )
-    return None
-
-
-def _receives(duck: duckdb.DuckDBPyConnection, alias: str) -> bool:
-    """Whether the server is a replica by what it receives; so it is taken for one if it does not say."""
-    try:
-        return bool(_ask(duck, alias, catalog.WAL_RECEIVER)[0][0])
-    except duckdb.Error:
-        return True
-
-
-def _listed(projection: Sequence[Projected]) -> str:
-    """The select list on the server."""
-    listed = [
-        part
-        for each in projection
-        for part in (each.parts or [(each.source_name, each.remote or identifier(each.source_name))])
-    ]
-    return ", ".join(f"{sql} AS {identifier(name)}" for name, sql in listed)
-
-
-def _reads_as_described(scan: Scan[PostgreSQLColumn]) -> bool:
-    """Whether DuckDB's own idea of the table, which it may have made before a change, is that of the snapshot."""
-    try:
-        rows = scan.duck.execute(f"DESCRIBE {attached(scan.alias, scan.ref, None)}").fetchall()
-    except duckdb.CatalogException:
-        return False
-    known = {row[0]: row[1] for row in rows}
-    return all(known.get(each.source_name) == each.arrives for each in scan.projection)
-
-
-def _guard(scan: Scan[PostgreSQLColumn]) -> None:
-    guarded = [each for each in scan.projection if each.guard]
-    if not guarded:
-        return
-    listed = ", ".join(f"coalesce({each.guard}, false) AS c{i}" for i, each in enumerate(guarded))
-    found = " OR ".join(f"({each.guard})" for each in guarded)
-    condition = f"({scan.where}) AND ({found})" if scan.where else found
-    for row in _ask(scan.duck, scan.alias, f"SELECT {listed} FROM {_table(scan)} WHERE {condition} LIMIT 1"):
-        each = guarded[row.index(True)]
-        column = each.column
-        raise TypeContractError(f"column {identifier(column.name)} ({column.source_type}): {each.because}")
-
-
-def _ask(duck: duckdb.DuckDBPyConnection, alias: str, query: str) -> list[tuple[Any, ...]]:
-    return duck.execute(f"SELECT * FROM postgres_query({literal(alias)}, {literal(query)})").fetchall()
-
-
-def _run(duck: duckdb.DuckDBPyConnection, alias: str, statements: str) -> None:
-    duck.execute(f"CALL postgres_execute({literal(alias)}, {literal(statements)}, use_transaction = true)")
-
-
-def _quoted(value: str) -> str:
-    return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
-
-
-def _option(value: str) -> str:
-    """A value among libpq's `options`, which are split at spaces."""
-    return re.sub(r"([\\\s])", r"\\\1", value)
-
-
-LIBPQ = (
-    "sslmode", "sslrootcert", "sslcert", "sslkey", "sslcrl", "channel_binding", "gssencmode", "target_session_attrs",
-    "load_balance_hosts",
-)  # fmt: skip

@@ -1,6 +1,6 @@
 """What PostgreSQL's, libpq's and poolers' errors mean, as far as DuckDB passes them on: their words, not their codes.
 
-What can be found out from the server's catalog is found there (`postgresql_catalog.READABLE`). What is left is told
+What can be found out from the server's catalog is found there (`postgresql_catalog.READABLE`). What is left is message
 apart by words, those of the server in the languages in which it usually speaks; libpq's own, and those of poolers, are
 English everywhere.
 """
@@ -71,11 +71,11 @@ def is_transient(error: str) -> bool:
     return TRANSIENT.search(error) is not None
 
 
-def advised(told: str, error: str) -> str:
+def advised(message: str, error: str) -> str:
     """What the server says, with what to do about it where that is known."""
-    if ";" in told and re.search("grant |option ", told):
-        return told
+    if ";" in message and re.search("grant |option ", message):
+        return message
     for sign, advice in ADVICE.items():
         if re.search(sign, error):
-            return f"{told}; {advice}"
-    return told
+            return f"{message}; {advice}"
+    return message

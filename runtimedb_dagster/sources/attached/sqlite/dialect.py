@@ -140,9 +140,9 @@ class SQLite(Dialect[SQLiteColumn]):
             return "it is a directory, not a file"
         if "Invalid type in column" in error:  # DuckDB goes on with the value, which may be that of a masked column
             return "a value did not fit its column, though now all do; refresh it again"
-        said = error.split("\n\nLINE ", 1)[0].rstrip()
-        told = said.rsplit('": ', 1)[-1] if FAILED.match(said) else first_line(said)
-        return next((f"{told}; {advice}" for sign, advice in ADVICE.items() if sign in error), told)
+        text = error.split("\n\nLINE ", 1)[0].rstrip()
+        message = text.rsplit('": ', 1)[-1] if FAILED.match(text) else first_line(text)
+        return next((f"{message}; {advice}" for sign, advice in ADVICE.items() if sign in error), message)
 
 
 def _described(duck: duckdb.DuckDBPyConnection, alias: str, name: str) -> list[tuple[Any, ...]]:

@@ -90,37 +90,37 @@ OF_DAY = (
 )
 
 # Numbers come before all text, and text before all blobs; to compare is faster than to ask for the type.
-INTEGER = _Arrival("BIGINT", "{0} >= '' OR {0} <> CAST({0} AS INTEGER)", "is no integer", scan_guards=True)
+INTEGER = _Arrival("BIGINT", "{0} >= '' OR {0} <> CAST({0} AS INTEGER)", "is not an integer", scan_guards=True)
 # SQLite keeps no integers in a column that is declared REAL, so what is no double is no number.
 REAL = _Arrival(
     "DOUBLE",
     "{0} NOT BETWEEN -9007199254740992 AND 9007199254740992 AND typeof({0}) <> 'real'",
-    "is no number that a double holds exactly",
+    "is not a number that a double holds exactly",
     remote=DIGITS,
     scan_guards=True,
 )
-TEXT = _Arrival("VARCHAR", "{0} < '' OR {0} >= x''", "is no text", convert=UTF8, scan_guards=True)
-BLOB = _Arrival("BLOB", "{0} < x''", "is no blob", remote="CASE WHEN {0} IS NOT NULL THEN hex({0}) END")
+TEXT = _Arrival("VARCHAR", "{0} < '' OR {0} >= x''", "is not text", convert=UTF8, scan_guards=True)
+BLOB = _Arrival("BLOB", "{0} < x''", "is not a blob", remote="CASE WHEN {0} IS NOT NULL THEN hex({0}) END")
 BOOLEAN = _Arrival("BIGINT", "{0} NOT IN (0, 1)", "is neither 0 nor 1", convert="{0} = 1", kept="BOOLEAN")
-DATE = _Arrival("DATE", "{0} IS NOT date({0}, '+0 days')", "is no date of the form YYYY-MM-DD")
+DATE = _Arrival("DATE", "{0} IS NOT date({0}, '+0 days')", "is not a date of the form YYYY-MM-DD")
 TIMESTAMP = _Arrival(
-    "TIMESTAMP", TIMES, "is no time of the form YYYY-MM-DD HH:MM:SS, with up to six decimals and without a time zone"
+    "TIMESTAMP", TIMES, "is not a time of the form YYYY-MM-DD HH:MM:SS, with up to six decimals and without a time zone"
 )
 # DuckDB's scan and its cast to TIMESTAMP drop an offset unread.
 INSTANT = _Arrival(
     "TIMESTAMP WITH TIME ZONE",
     TIMES.format(f"({WITHOUT_ZONE})"),
-    "is no time of the form YYYY-MM-DD HH:MM:SS+HH:MM, with up to six decimals",
+    "is not a time of the form YYYY-MM-DD HH:MM:SS+HH:MM, with up to six decimals",
     remote="replace(replace({0}, ' +', '+'), ' -', '-')",
     declared="as the instant in UTC, without the zone it was written in",
 )
-TIME = _Arrival("TIME", OF_DAY, "is no time of the form HH:MM:SS, with up to six decimals")
+TIME = _Arrival("TIME", OF_DAY, "is not a time of the form HH:MM:SS, with up to six decimals")
 JSON = replace(TEXT, convert=f"CAST({UTF8} AS JSON)", kept="JSON", scan_guards=False)
 UUID = replace(TEXT, convert=f"CAST({UTF8} AS UUID)", kept="UUID", scan_guards=False)
 ANYTHING = _Arrival(
     "",
     "typeof({0}) = 'blob'",
-    "is a blob, which is no text",
+    "is a blob, which is not text",
     remote="CASE typeof({0}) WHEN 'real' THEN 'r' || format('%!.20g', {0}) ELSE 't' || {0} END",
     convert=UTF8,
     kept="VARCHAR",
