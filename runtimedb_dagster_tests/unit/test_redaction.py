@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from runtimedb_dagster.catalog import engines
+from runtimedb_dagster.catalog import database
 from runtimedb_dagster.common.redaction import redactor, shown
 from runtimedb_dagster_tests.support.command import run_command
 
@@ -57,7 +57,7 @@ def test_what_is_no_secret_stays_in_a_text() -> None:
 def test_the_command_line_shows_none_not_even_with_debug(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str, debug: list[str]
 ) -> None:
-    monkeypatch.setattr(engines, "sleep", lambda _seconds: None)  # between two attempts to connect
+    monkeypatch.setattr(database, "sleep", lambda _seconds: None)  # between two attempts to connect
     done = run_command(*debug, "connections", env={"RUNTIMEDB_HOME": str(tmp_path), "RUNTIMEDB_CATALOG_URL": url})
     assert done.status == 1
     assert done.err.strip()
