@@ -117,7 +117,7 @@ format: $(VENV)/lint.stamp
 instance: $(VENV)/demo.stamp
 	@mkdir -p "$(DAGSTER_HOME)"
 	@ln -sf "$(CURDIR)/dagster.yaml" "$(DAGSTER_HOME)/dagster.yaml"
-	@said=$$($(BIN)/dagster instance migrate 2>&1) || { echo "$$said"; exit 1; }
+	@output=$$($(BIN)/dagster instance migrate 2>&1) || { echo "$$output"; exit 1; }
 
 clean:
 	rm -rf $(VENV) .runtimedb

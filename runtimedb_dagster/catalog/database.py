@@ -204,7 +204,7 @@ class Database:
             raise kind(f"The catalog at {self._url} failed: {self._hide(_message(error))}") from self._cause(error)
 
     def _cause(self, error: DBAPIError) -> DBAPIError | None:
-        """An error to be shown beneath ours, unless it tells what may not be shown."""
+        """An error to be shown beneath ours, unless it holds what may not be shown."""
         return error if self._hide(str(error)) == str(error) else None
 
 
@@ -237,7 +237,7 @@ def _lost() -> DBAPIError:
 
 def _is_unavailable(error: DBAPIError) -> bool:
     """Whether PostgreSQL took no connection; wrong passwords and names are for people to mend."""
-    # The driver, which tells the one by a class of its own, is of an extra.
+    # The driver, which has a class for the first, belongs to an extra.
     return type(error.orig).__name__ == "ConnectionTimeout" or any(sign in str(error.orig) for sign in UNAVAILABLE)
 
 

@@ -176,7 +176,7 @@ def _recipe(recipes: Recipes, row: Row[Any]) -> str:
 
 
 def _recipe_of_old(recipes: Recipes, row: Row[Any], kept: Sequence[VersionColumn]) -> str:
-    """By which recipe a version of a release that kept none was made, as far as its columns tell."""
+    """By which recipe a version of a release that kept none was made, as far as its columns show."""
     fits = recipes.fits(row.schema_name, row.table_name, source_columns(row.columns), kept)
     return _recipe(recipes, row) if fits else ANOTHER_RECIPE
 

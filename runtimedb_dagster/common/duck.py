@@ -1,4 +1,4 @@
-"""DuckDB as RuntimeDB uses it: it fetches nothing, loads what it is told to, and spills where nobody else looks."""
+"""DuckDB as RuntimeDB uses it: it fetches nothing, loads what it is asked to, and spills where nobody else looks."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from runtimedb_dagster.common.scratch import Scratch
 from runtimedb_dagster.common.sql import literal
 from runtimedb_dagster.domain.errors import StorageError
 
-__all__ = ["connect", "first_line", "lock_down", "private_directory", "transaction"]
+__all__ = ["connect", "first_line", "lock_down", "lock_holder", "private_directory", "transaction"]
 
 LOCKED_DOWN: dict[str, Any] = {
     "autoinstall_known_extensions": False,
@@ -95,3 +95,11 @@ def private_directory(config: Mapping[str, Any]) -> Path:
 def _scratch(root: Path) -> Scratch:
     """The one of this process, which cleans up after dead ones when it is first used."""
     return Scratch(root)
+
+
+def lock_holder(error: str) -> str | None:
+    """Who has a database file open for writing, by DuckDB's message; None if that is not what it says."""
+    if "Could not set lock" not in error:
+        return None
+    holder = re.search(r"PID (\d+)", error)
+    return f"process {holder[1]}" if holder else "another process"

@@ -67,7 +67,7 @@ class _Fault:
 
 @dataclass
 class _Armed:
-    """What the process has been told, and how often each point was passed since."""
+    """The faults that are set, and how often each point was passed since."""
 
     text: str = ""
     faults: tuple[_Fault, ...] = ()

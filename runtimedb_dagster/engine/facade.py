@@ -201,7 +201,7 @@ class RuntimeDB:
         partition_keys: Sequence[str] = (),
         full: bool = False,
     ) -> ConnectionRefreshResult:
-        """Make new versions of a connection's tables; see `RefreshRequest` for what can be said of which.
+        """Make new versions of a connection's tables; see `RefreshRequest` for what may be combined.
 
         Raises:
             ConnectionNotFoundError, TableNotFoundError

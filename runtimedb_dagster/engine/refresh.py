@@ -79,7 +79,7 @@ class Refresher:
             raise
 
     def as_it_is(self, table: Table) -> Published | Unchanged:
-        """The outcome of a table that was refreshed a moment ago, by a process that could not tell.
+        """The outcome of a table that was refreshed a moment ago, by a process that could not report it.
 
         Raises:
             ValueError: it has no version.

@@ -29,7 +29,7 @@ def problem(storage: Storage, reader: FileReader, version: Version) -> str | Non
 
 
 def difference(storage: Storage, reader: FileReader, version: Version) -> str | None:
-    """What a version, read whole, has that was not written; None if nothing, or if nobody can tell."""
+    """What a version, read whole, has that was not written; None if nothing, or if that is unknown."""
     (file,) = version.files
     location = storage.location(file.path)
     with reader.stored() as duck:

@@ -1,4 +1,4 @@
-"""Files that can be read and not written, whatever DuckDB is told to do with them.
+"""Files that can be read and not written, whatever DuckDB is asked to do with them.
 
 `allowed_paths` allows to write as well as to read. Where others get hold of a connection, as of a relation's, DuckDB
 reads versions through Python, which opens no file for anything else.

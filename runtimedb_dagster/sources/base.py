@@ -84,4 +84,4 @@ class Reading(Protocol):
         """
 
     def progress(self) -> float | None:
-        """The fraction that has been read, from 0 to 1; None where nobody can tell."""
+        """The fraction that has been read, from 0 to 1; None where that is unknown."""

@@ -1,4 +1,4 @@
-"""Passwords: named in the catalog, read when a source is opened, told to nobody."""
+"""Passwords: named in the catalog, read when a source is opened, shown to nobody."""
 
 from __future__ import annotations
 

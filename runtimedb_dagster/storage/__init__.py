@@ -47,7 +47,7 @@ class Storage(Protocol):
         """What the storage says of the catalog whose it is; None if it says nothing."""
 
     def write_marker(self, content: bytes) -> None:
-        """Have the storage say whose it is; `list` does not tell of it."""
+        """Have the storage say whose it is; `list` leaves that out."""
 
     def tidy(self) -> None:
         """Remove what writers of the marker have left that were ended."""

@@ -71,6 +71,15 @@ class Scan(Generic[C]):
     is_first: bool
     native: bool = False
 
+    def arrives_as_projected(self) -> bool:
+        """Whether DuckDB's idea of the table, which may be older than the transaction, is what is projected."""
+        try:
+            rows = self.duck.execute(f"DESCRIBE {attached(self.alias, self.ref, None)}").fetchall()
+        except duckdb.CatalogException:
+            return False
+        known = {row[0]: row[1] for row in rows}
+        return all(known.get(each.source_name) == each.arrives for each in self.projection)
+
 
 class TableIsGone(Exception):  # noqa: N818 - it ends in what the user reads
     """A dialect found no such table."""
@@ -158,7 +167,7 @@ class Dialect(ABC, Generic[C]):
 
 
 class PlainDialect(Dialect[SourceColumn]):
-    """A dialect of whose database DuckDB tells everything there is to know."""
+    """A dialect of a database that DuckDB describes in full."""
 
     def describe(self, duck: duckdb.DuckDBPyConnection, alias: str, ref: TableRef) -> Relation[SourceColumn]:
         """The table in DuckDB's words."""

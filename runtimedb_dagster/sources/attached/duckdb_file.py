@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
 import duckdb
 from pydantic import BaseModel, ConfigDict
 
-from runtimedb_dagster.common.duck import first_line
+from runtimedb_dagster.common.duck import first_line, lock_holder
 from runtimedb_dagster.common.sql import identifier, literal
 from runtimedb_dagster.domain.columns import SourceColumn
 from runtimedb_dagster.domain.names import TableRef
@@ -85,10 +84,8 @@ class DuckDBFile(PlainDialect):
 
     def explain(self, error: str) -> str:
         """DuckDB's message, and what to do where that is known; never its second line, which quotes the statement."""
-        if "Could not set lock" in error:
-            holder = re.search(r"PID (\d+)", error)
-            who = f"process {holder[1]}" if holder else "another process"
-            return f"{who} has it open for writing; close it there, or connect to a copy"
+        if holder := lock_holder(error):
+            return f"{holder} has it open for writing; close it there, or connect to a copy"
         if "does not exist" in error and not self._path.exists():
             return "there is no such file"
         if "already attached" in error:

@@ -14,7 +14,7 @@ from typing import Literal
 import duckdb
 from pydantic import Field
 
-from runtimedb_dagster.common.duck import first_line
+from runtimedb_dagster.common.duck import first_line, lock_holder
 from runtimedb_dagster.common.sql import identifier, literal, qualified
 from runtimedb_dagster.domain.columns import SourceColumn
 from runtimedb_dagster.domain.errors import TypeContractError
@@ -150,10 +150,8 @@ class DuckLake(PlainDialect):
 
     def explain(self, error: str) -> str:
         """What DuckDB's message means, and what to do where that is known."""
-        if "Could not set lock" in error:
-            holder = re.search(r"PID (\d+)", error)
-            who = f"process {holder[1]}" if holder else "another process"
-            return f"{who} has the catalog open for writing; close it there, or keep the catalog in PostgreSQL"
+        if holder := lock_holder(error):
+            return f"{holder} has the catalog open for writing; close it there, or keep the catalog in PostgreSQL"
         for sign, meaning in MEANINGS.items():
             if sign in error:
                 return meaning

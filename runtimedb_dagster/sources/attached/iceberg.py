@@ -264,7 +264,7 @@ def _annotated(column: SourceColumn, field: Mapping[str, Any]) -> SourceColumn:
 
 
 def _type(given: str | Mapping[str, Any]) -> str:
-    """A type in DuckDB's words; DESCRIBE would tell it too, but reads the manifests of each table for it."""
+    """A type in DuckDB's words; DESCRIBE would give it too, but reads the manifests of each table for it."""
     try:
         return str(duckdb.sqltype(_converted(given)))
     except duckdb.Error:

@@ -95,7 +95,7 @@ class AttachedReading:
         return f"SELECT {', '.join(projected.expression for projected in self.scan.projection)} FROM {self.origin}"
 
     def progress(self) -> float | None:
-        """The fraction that has been read, from 0 to 1; None where DuckDB can't tell."""
+        """The fraction that has been read, from 0 to 1; None where DuckDB does not know."""
         percent = self.scan.duck.query_progress()
         return percent / 100 if percent >= 0 else None
 

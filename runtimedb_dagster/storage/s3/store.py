@@ -168,7 +168,7 @@ class Store:
                 raise StorageError(f"The bucket '{self.url.bucket}' does not exist; {hint}") from None
             if code_of(error) not in ("403", "AccessDenied"):
                 raise
-            # A key may be allowed to use objects and not to look at the bucket; what it asks for next tells.
+            # A key may be allowed to use objects and not to look at the bucket; its next request will show.
 
 
 def _require_answer(answer: dict[str, Any], *any_of: str) -> None:

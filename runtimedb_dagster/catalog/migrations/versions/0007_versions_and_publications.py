@@ -1,6 +1,6 @@
 """A version is content, a set of files; a publication says when it was a table's. Recipes, and one row about the whole.
 
-Processes of the release before find the clock without its row, and stop: they are told what is in `identity.moved_to`.
+Processes of the release before find the clock without its row, and stop: they are given what is in `identity.moved_to`.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ def _join_clock_and_identity() -> None:
         "moved_to, (SELECT value FROM clock) FROM identity"
     )
     op.execute("DELETE FROM clock")
-    op.execute(sa.text("UPDATE identity SET moved_to = :told").bindparams(told=TOMBSTONE))
+    op.execute(sa.text("UPDATE identity SET moved_to = :tombstone").bindparams(tombstone=TOMBSTONE))
 
 
 def _batches(table: Any) -> Iterator[list[dict[str, Any]]]:

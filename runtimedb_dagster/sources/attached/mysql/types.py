@@ -1,6 +1,6 @@
 """The type projection of MySQL and MariaDB: pure, from a column in the server's words to its entry of the select list.
 
-The metadata of a result set tells too little to trust: DuckDB's extension takes one digit off `decimal(10,0)`, and
+The metadata of a result set is too thin to trust: DuckDB's extension takes one digit off `decimal(10,0)`, and
 NULL out of a zero date. So the server sends such types as text, which names its value, and it is converted here,
 where a value without an exact form fails. What may be large is sent as it is: the server makes NULL of the result of
 a function that is longer than its max_allowed_packet.

@@ -1,4 +1,4 @@
-"""What the server is asked, and told, through DuckDB's connection to it; and of one table that is about to be read."""
+"""What is asked of the server through DuckDB's connection to it; and of one table that is about to be read."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import duckdb
 
 from runtimedb_dagster.common.sql import identifier, literal, qualified
 from runtimedb_dagster.domain.errors import TypeContractError
-from runtimedb_dagster.sources.attached.dialect import Scan, attached
+from runtimedb_dagster.sources.attached.dialect import Scan
 from runtimedb_dagster.sources.attached.postgresql import catalog
 from runtimedb_dagster.sources.attached.postgresql.types import PostgreSQLColumn
 from runtimedb_dagster.sources.attached.projection import Projected
@@ -18,7 +18,6 @@ __all__ = [
     "ask",
     "is_replica",
     "other_dimensions",
-    "reads_as_described",
     "require_exact",
     "run",
     "select_list",
@@ -58,16 +57,6 @@ def select_list(projection: Sequence[Projected]) -> str:
         for part in (each.parts or [(each.source_name, each.remote or identifier(each.source_name))])
     ]
     return ", ".join(f"{sql} AS {identifier(name)}" for name, sql in listed)
-
-
-def reads_as_described(scan: Scan[PostgreSQLColumn]) -> bool:
-    """Whether DuckDB's own idea of the table, which it may have made before a change, is that of the snapshot."""
-    try:
-        rows = scan.duck.execute(f"DESCRIBE {attached(scan.alias, scan.ref, None)}").fetchall()
-    except duckdb.CatalogException:
-        return False
-    known = {row[0]: row[1] for row in rows}
-    return all(known.get(each.source_name) == each.arrives for each in scan.projection)
 
 
 def require_exact(scan: Scan[PostgreSQLColumn]) -> None:

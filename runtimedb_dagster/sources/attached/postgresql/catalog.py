@@ -40,8 +40,8 @@ READABLE = """
 """
 
 # Whether the name is still that of the table that was described, its partitions are the same, and all that a read reads
-# is in the files in which its snapshot knows it. The functions tell of now, the tables of the snapshot. (A materialized
-# view that was refreshed shows its new rows to older snapshots, too.)
+# is in the files in which its snapshot knows it. The functions answer for now, the tables for the snapshot. (A
+# materialized view that was refreshed shows its new rows to older snapshots, too.)
 WHOLE = """
     WITH RECURSIVE beneath AS (
         SELECT c.oid, c.relkind FROM pg_catalog.pg_class c WHERE c.oid = {oid}

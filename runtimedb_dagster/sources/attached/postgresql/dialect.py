@@ -31,7 +31,6 @@ from runtimedb_dagster.sources.attached.postgresql.asking import (
     ask,
     is_replica,
     other_dimensions,
-    reads_as_described,
     require_exact,
     run,
     select_list,
@@ -249,7 +248,7 @@ class PostgreSQL(Dialect[PostgreSQLColumn]):
     def is_native(self, scan: Scan[PostgreSQLColumn]) -> bool:
         """Whether DuckDB's scan reads every column right."""
         plain = not any(each.remote or each.parts for each in scan.projection)
-        return scan.relation.scannable and scan.where is None and plain and reads_as_described(scan)
+        return scan.relation.scannable and scan.where is None and plain and scan.arrives_as_projected()
 
     def guard(self, scan: Scan[PostgreSQLColumn]) -> None:
         """Look on the server, in the snapshot of the read, for values that would not arrive as they are."""

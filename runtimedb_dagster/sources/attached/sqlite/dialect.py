@@ -114,7 +114,7 @@ class SQLite(Dialect[SQLiteColumn]):
 
     def is_native(self, scan: Scan[SQLiteColumn]) -> bool:
         """Whether DuckDB's scan reads every column right."""
-        return scan.relation.scannable and scan.where is None and _scan_fits(scan)
+        return scan.relation.scannable and scan.where is None and scan.arrives_as_projected()
 
     def guard(self, scan: Scan[SQLiteColumn]) -> None:
         """Look in SQLite, in the transaction of the read, for values that do not fit their column."""
@@ -234,16 +234,6 @@ def _misfit(projected: Projected, value: str) -> TypeContractError:
     )
 
 
-def _scan_fits(scan: Scan[SQLiteColumn]) -> bool:
-    """Whether DuckDB's scan, whose idea of the table may be older than the transaction, yields what is projected."""
-    try:
-        rows = scan.duck.execute(f"DESCRIBE {attached(scan.alias, scan.ref, None)}").fetchall()
-    except duckdb.CatalogException:
-        return False
-    known = {row[0]: row[1] for row in rows}
-    return all(known.get(each.source_name) == each.arrives for each in scan.projection)
-
-
 def _ask(duck: duckdb.DuckDBPyConnection, alias: str, query: str, *, encoded: bool = False) -> list[tuple[Any, ...]]:
     """The rows of a query of SQLite, all as text; as its bytes if it may be none."""
     chosen = "encode(COLUMNS(*))" if encoded else "*"
@@ -264,7 +254,7 @@ ADVICE = {
     "readonly database": "a file in WAL mode can be read only where its directory may be written: read a copy",
     "is locked": "somebody writes it; try again, or raise the option busy_timeout",
     "not a database": "it may be encrypted, or something else",
-    "malformed": "the file is corrupt; `PRAGMA integrity_check` in SQLite tells where",
+    "malformed": "the file is corrupt; `PRAGMA integrity_check` in SQLite says where",
 }
 
 # What a virtual table keeps its content in is left out, as are SQLite's own tables.
