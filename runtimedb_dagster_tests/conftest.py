@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
@@ -28,6 +29,9 @@ from runtimedb_dagster_tests.support.s3 import ENVIRONMENT, Bucket, ObjectStore,
 from runtimedb_dagster_tests.support.servers import NotInstalledError, Server, mariadb, postgres, redis
 
 T = TypeVar("T")
+
+# What a shell runs in the background ignores interrupts, and so would the commands that tests start and interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
