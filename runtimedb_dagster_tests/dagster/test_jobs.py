@@ -13,7 +13,11 @@ import duckdb
 import pytest
 from dagster_graphql import DagsterGraphQLClient
 
+from runtimedb_dagster import RuntimeDB, Settings
+from runtimedb_dagster.dagster.jobs.refresh import refresh_config
+from runtimedb_dagster.definitions import build_definitions
 from runtimedb_dagster_tests.support.deployment import ROOT, Deployment, eventually
+from runtimedb_dagster_tests.support.parts import SourceFile
 
 SECTION = (ROOT / "docs" / "graphql.md").read_text(encoding="utf-8")
 SHELL, RESULT = re.findall(r"```sh\n(.*?)```", SECTION, re.DOTALL)
@@ -166,12 +170,23 @@ def why_it_failed(deployment: Deployment, run_id: str) -> str:
     ],
 )
 def test_a_request_without_meaning_fails_before_any_work(
-    deployment: Deployment, shop: str, config: dict[str, Any], message: str
+    db: RuntimeDB, settings: Settings, tmp_path: Path, config: dict[str, Any], message: str
 ) -> None:
-    status, result, error = launch(deployment, config)
-    assert status == "FAILURE"
-    assert result is None
-    assert message in error
+    source = SourceFile(tmp_path / "errands.duckdb")
+    source.run("CREATE TABLE weather AS SELECT 1 AS x")
+    db.connect("errands", source.url)
+    job = build_definitions(settings).resolve_job_def("refresh")
+    result = job.execute_in_process(run_config=refresh_config(config), raise_on_error=False)
+    (failure,) = [each for each in result.all_events if each.is_step_failure]
+    assert message in str(failure.step_failure_data.error_display_string)
+    assert [each for each in result.all_events if each.is_step_success or each.is_asset_observation] == []
+    assert [table.cached for table in db.tables("errands")] == [False]
+
+
+def test_why_a_run_failed_is_in_its_log(deployment: Deployment, shop: str) -> None:
+    status, result, error = launch(deployment, {"connection": "x"})
+    assert (status, result) == ("FAILURE", None)
+    assert "Connection 'x' not found" in error
 
 
 def test_a_connections_own_schedule_refreshes_its_cached_tables(deployment: Deployment, shop: str) -> None:

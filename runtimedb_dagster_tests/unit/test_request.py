@@ -39,11 +39,8 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("fields", "message"), REFUSED)
-@pytest.mark.parametrize("include_uncached", [True, False])
-def test_a_meaningless_request_is_refused_in_the_contracts_words(
-    fields: dict[str, Any], message: str, include_uncached: bool
-) -> None:
-    request = RefreshRequest(**fields, include_uncached=include_uncached)
+def test_a_meaningless_request_is_refused_in_the_contracts_words(fields: dict[str, Any], message: str) -> None:
+    request = RefreshRequest(**fields)
     with pytest.raises(RequestError) as caught:
         request.validate()
     assert str(caught.value) == message
