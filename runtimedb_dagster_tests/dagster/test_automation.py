@@ -1,4 +1,4 @@
-"""What a connection's options make Dagster do, and what its checks and observations tell."""
+"""What a connection's options make Dagster do, and what its checks and observations say."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def test_a_version_that_shows_what_is_to_be_hidden_fails_its_check_until_it_is_r
     assert (check.check_name, check.passed, check.severity) == ("shown_columns", False, dg.AssetCheckSeverity.ERROR)
     assert "shop.main.b" in str(check.metadata["tables"].value)
     assert observation.metadata["modified"].value == 1
-    assert list(shop.tick().asset_events) == [], "told once, not at every tick"
+    assert list(shop.tick().asset_events) == [], "reported once, not at every tick"
     shop.run({"connection": "shop", "data": True, "partition_keys": ["main.b"]})
     assert shop.check("shown_columns").passed
 
@@ -189,7 +189,7 @@ def test_max_age_is_a_freshness_policy_and_lists_the_stale_tables(shop: Shop) ->
     assert isinstance(event, dg.AssetCheckEvaluation)
     assert not event.passed
     assert "shop.main.a" in str(event.metadata["tables"].value)
-    assert list(shop.tick().asset_events) == [], "told once, not at every tick"
+    assert list(shop.tick().asset_events) == [], "reported once, not at every tick"
 
 
 def test_a_discovery_that_finds_a_difference_is_an_observation(shop: Shop) -> None:

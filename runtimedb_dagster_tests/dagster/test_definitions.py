@@ -149,8 +149,8 @@ def test_a_key_is_not_deleted_under_a_run(
         asset_selection=frozenset([ASSET]),
     )
     keys = ["main.a", "main.b", "main.c"]
-    said = sync_partitions(instance, settings, "shop", keys)
-    assert (f"waits for run {run.run_id}" in said) is waits
+    reported = sync_partitions(instance, settings, "shop", keys)
+    assert (f"waits for run {run.run_id}" in reported) is waits
     assert ("main.gone" in instance.get_dynamic_partitions("runtimedb/shop")) is waits
 
 

@@ -1,4 +1,4 @@
-"""What Dagster is told of tables: in batches, but soon, and whatever happens after."""
+"""What Dagster gets to know of tables: in batches, but soon, and whatever happens after."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def by_the_asset(settings: Settings, instance: dg.DagsterInstance) -> object:
 both = pytest.mark.parametrize("execute", [by_the_job, by_the_asset])
 
 
-def told(instance: dg.DagsterInstance, settings: Settings) -> list[str]:
+def reported(instance: dg.DagsterInstance, settings: Settings) -> list[str]:
     """The tables whose materialization is in Dagster's storage."""
     records = instance.fetch_materializations(asset_key(settings, "shop"), limit=100).records
     return sorted(str(record.partition_key) for record in records)
@@ -82,9 +82,9 @@ def test_materializations_are_stored_in_batches(
     monkeypatch.setattr(type(instance.event_log_storage), "store_event_batch", count)
     monkeypatch.delenv("DAGSTER_EVENT_BATCH_SIZE", raising=False)
     execute(settings, instance)
-    # A first one may have been told alone.
+    # A first one may have been reported alone.
     assert sum(stored) >= TABLES - 1
-    assert len(told(instance, settings)) == TABLES
+    assert len(reported(instance, settings)) == TABLES
 
 
 @both
@@ -99,14 +99,14 @@ def test_a_table_is_told_while_the_next_is_still_being_read(
             yield event
             if isinstance(event, Outcome) and not seen:
                 # As while the next table takes an hour.
-                while not told(instance, settings):
+                while not reported(instance, settings):
                     yield Progress(1, TABLES, 0)
-                seen.append(told(instance, settings))
+                seen.append(reported(instance, settings))
 
     monkeypatch.setattr(Engine, "refresh", slow)
     execute(settings, instance)
     assert len(seen[0]) == 1
-    assert len(told(instance, settings)) == TABLES
+    assert len(reported(instance, settings)) == TABLES
 
 
 @both
@@ -126,7 +126,7 @@ def test_what_was_refreshed_is_told_although_the_run_stops(
 
     monkeypatch.setattr(Engine, "refresh", stopped)
     execute(settings, instance)
-    assert told(instance, settings) == sorted(done)
+    assert reported(instance, settings) == sorted(done)
     assert len(done) == 3
 
 
@@ -141,4 +141,4 @@ def test_a_batch_size_that_was_set_is_kept(
     monkeypatch.setenv("DAGSTER_EVENT_BATCH_SIZE", "0")
     monkeypatch.setattr(type(instance.event_log_storage), "store_event_batch", refuse)
     by_the_job(settings, instance)
-    assert len(told(instance, settings)) == TABLES
+    assert len(reported(instance, settings)) == TABLES

@@ -52,8 +52,8 @@ def ended(deployment: Deployment, run_id: str) -> tuple[str, Any]:
     """A run's status and result, by the page's own query."""
     deployment.finished(run_id)
     run = shell(deployment, f"result {run_id}")["runOrError"]
-    told = [each for step in run["stepStats"] for each in step["expectationResults"]]
-    return run["status"], json.loads(told[0]["metadataEntries"][0]["jsonString"]) if told else None
+    results = [each for step in run["stepStats"] for each in step["expectationResults"]]
+    return run["status"], json.loads(results[0]["metadataEntries"][0]["jsonString"]) if results else None
 
 
 def check_results_of_the_page(results: list[Any]) -> None:

@@ -109,13 +109,13 @@ def test_purges_removals_and_discoveries_against_refreshes(
     done = Event()
 
     def until_done(act: Callable[[RuntimeDB], object]) -> list[str]:
-        said, own = [], make_db(grace_period=0)
+        messages, own = [], make_db(grace_period=0)
         while not done.is_set():
             try:
                 act(own)
             except RuntimeDBError as error:
-                said.append(str(error))
-        return said
+                messages.append(str(error))
+        return messages
 
     def refresh(own: RuntimeDB) -> None:
         for error in refresh_all(own).errors:
@@ -138,9 +138,9 @@ def test_purges_removals_and_discoveries_against_refreshes(
                     refresh_one(db, "orders")
         finally:
             done.set()
-        said = {error for each in doing for error in each.result(60)}
+        messages = {error for each in doing for error in each.result(60)}
     allowed = ("was dropped while it was refreshed", "already published", "not found", "the sweep has claimed the file")
-    assert [error for error in said if not any(each in error for each in allowed)] == []
+    assert [error for error in messages if not any(each in error for each in allowed)] == []
     refresh_all(db)
     assert rows(db, "SELECT count(*) FROM shop.main.orders") == [(100,)]
     assert clean(db)

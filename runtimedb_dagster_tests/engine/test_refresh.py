@@ -387,7 +387,7 @@ def swept_when_reserved(make_db: Callable[..., RuntimeDB], monkeypatch: pytest.M
     db = make_db(grace_period=0)
 
     class Sweeping(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:  # noqa: ARG002 - what was told is not asked
+        def emit(self, record: logging.LogRecord) -> None:  # noqa: ARG002 - what the record holds does not matter
             db.sweep(long_after(db.settings))
 
     sweeping = Sweeping()

@@ -151,9 +151,9 @@ def test_damage_in_two_tables_is_two_findings(
 
 def rewrite(version: Path, select: str, **options: str) -> None:
     """Another content in a version's file."""
-    told = "".join(f", {name} {value}" for name, value in options.items())
+    written = "".join(f", {name} {value}" for name, value in options.items())
     with duckdb.connect() as duck:
-        duck.execute(f"COPY ({select}) TO '{version}.new' (FORMAT parquet{told})")
+        duck.execute(f"COPY ({select}) TO '{version}.new' (FORMAT parquet{written})")
     Path(f"{version}.new").rename(version)
 
 
@@ -177,7 +177,7 @@ def test_the_order_of_rows_is_no_difference(db: RuntimeDB, file: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("select", "told"),
+    ("select", "message"),
     [
         ("SELECT id, if(id = 7, 0.5, amount)::DECIMAL(21,1) AS amount FROM '{}'", "holds other values"),
         ("SELECT id, amount AS total FROM '{}'", "holds other values or columns"),
@@ -185,13 +185,13 @@ def test_the_order_of_rows_is_no_difference(db: RuntimeDB, file: Path) -> None:
     ],
     ids=["value", "column", "all"],
 )
-def test_only_a_deep_look_finds_another_content(db: RuntimeDB, file: Path, select: str, told: str) -> None:
+def test_only_a_deep_look_finds_another_content(db: RuntimeDB, file: Path, select: str, message: str) -> None:
     rewrite(file, select.format(file))
     said_to_have(db, "orders", file.stat().st_size)
     assert db.verify() == []
     (finding,) = db.verify(deep=True)
     assert (finding.invariant, finding.subject) == ("I1", "shop.main.orders")
-    assert told in finding.message
+    assert message in finding.message
     assert "; refresh the table to get a new version" in finding.message
 
 

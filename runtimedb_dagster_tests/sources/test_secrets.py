@@ -1,4 +1,4 @@
-"""A password is named, never kept and never told, whatever goes wrong."""
+"""A password is named, never kept and never shown, whatever goes wrong."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def remote(request: pytest.FixtureRequest) -> Remote:
     return found
 
 
-def told(action: Callable[[], object]) -> str:
+def message_of(action: Callable[[], object]) -> str:
     """All that an action says when it fails: the exceptions with their causes, and their looks."""
     try:
         action()
@@ -51,18 +51,18 @@ def test_the_password_is_nowhere(
     db, address = remote.db, f"127.0.0.1:{remote.server.port}"
     remote.run("CREATE TABLE stays AS SELECT 1 AS v", "CREATE TABLE gone AS SELECT 1 AS v")
     texts = [
-        told(remote.connect),
-        told(lambda: db.connect("x", f"{remote.server.scheme}://nobody@{address}/x", password_env=PASSWORD_ENV)),
-        told(lambda: db.connect("y", remote.server.url("no_such_database"), password_env=PASSWORD_ENV)),
-        told(lambda: db.connect("z", f"{remote.server.scheme}://owner@127.0.0.1:1/x", password_env=PASSWORD_ENV)),
-        told(lambda: db.connect("u", f"{remote.server.scheme}://owner:{quote(PASSWORD, safe='')}@{address}/x")),
+        message_of(remote.connect),
+        message_of(lambda: db.connect("x", f"{remote.server.scheme}://nobody@{address}/x", password_env=PASSWORD_ENV)),
+        message_of(lambda: db.connect("y", remote.server.url("no_such_database"), password_env=PASSWORD_ENV)),
+        message_of(lambda: db.connect("z", f"{remote.server.scheme}://owner@127.0.0.1:1/x", password_env=PASSWORD_ENV)),
+        message_of(lambda: db.connect("u", f"{remote.server.scheme}://owner:{quote(PASSWORD, safe='')}@{address}/x")),
         repr(db.connections()),
     ]
     assert "Traceback" in "".join(texts[1:4])
     texts.append(repr(remote.refresh_all()))
     remote.run("DROP TABLE gone")
     texts.append(repr(remote.refresh_all()))
-    texts.append(told(lambda: remote.refresh("gone")))
+    texts.append(message_of(lambda: remote.refresh("gone")))
     (tmp_path / "dagster").mkdir()
     with dg.DagsterInstance.local_temp(
         str(tmp_path / "dagster"), overrides={"telemetry": {"enabled": False}}
@@ -119,6 +119,6 @@ def test_a_url_with_a_password_is_refused_with_what_to_do(db: RuntimeDB, url: st
 
 def test_a_secret_is_taken_out_of_whatever_is_said() -> None:
     hide = redactor("it's \\ a secret")
-    said = "connecting to \"password='it\\'s \\\\ a secret'\" with 'it''s \\ a secret', it's \\ a secret"
-    assert "secret" not in hide(said)
+    message = "connecting to \"password='it\\'s \\\\ a secret'\" with 'it''s \\ a secret', it's \\ a secret"
+    assert "secret" not in hide(message)
     assert redactor(None)("nothing to hide") == "nothing to hide"

@@ -190,8 +190,10 @@ MISFITS = [
 ]
 
 
-@pytest.mark.parametrize(("declared", "value", "told"), MISFITS)
-def test_a_value_that_does_not_fit_fails_by_column_and_value(lite: Lite, declared: str, value: str, told: str) -> None:
+@pytest.mark.parametrize(("declared", "value", "message"), MISFITS)
+def test_a_value_that_does_not_fit_fails_by_column_and_value(
+    lite: Lite, declared: str, value: str, message: str
+) -> None:
     lite.run(f"CREATE TABLE t (i INTEGER, c {declared})", "CREATE VIEW v AS SELECT * FROM t")
     lite.connect()
     lite.refresh_all()
@@ -200,7 +202,7 @@ def test_a_value_that_does_not_fit_fails_by_column_and_value(lite: Lite, declare
         with pytest.raises(TypeContractError) as caught:
             lite.refresh(table)
         assert f'lite.main.{table}: column "c" ({declared or "ANY"})' in str(caught.value)
-        assert told in str(caught.value)
+        assert message in str(caught.value)
         assert lite.query(table) == []
 
 

@@ -319,7 +319,7 @@ def wrong(bucket: Bucket, fault: str, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 @pytest.mark.parametrize(
-    ("fault", "said"),
+    ("fault", "message"),
     [
         ("secret", "check the secret key"),
         ("key", "check the access key"),
@@ -335,13 +335,13 @@ def test_a_store_that_can_not_be_used_is_one_clear_error(
     bucket: Bucket,
     monkeypatch: pytest.MonkeyPatch,
     fault: str,
-    said: str,
+    message: str,
 ) -> None:
     source = make_source("shop", "CREATE TABLE orders AS SELECT 1 AS id")
     make_db().connect("shop", source.url)
     with monkeypatch.context() as patched:
         db = make_db(storage_url=wrong(bucket, fault, patched))
-        with pytest.raises(StorageError, match=said) as caught:
+        with pytest.raises(StorageError, match=message) as caught:
             refresh_one(db, "orders")
     assert isinstance(caught.value, StorageUnavailableError) == (fault == "server")
     assert "canary" not in str(caught.value)
@@ -369,7 +369,7 @@ def test_the_old_version_serves_while_the_store_can_not_be_written(
 
 @pytest.fixture
 def sandbox(db: RuntimeDB, shop: SourceFile, tmp_path: Path) -> Iterator[Sandbox]:
-    """The sandbox of a query of `orders`, without the check of what is said in it."""
+    """The sandbox of a query of `orders`, without the check of its statement."""
     refresh_all(db)
     location = db.engine.storage.location(path_of(current(db, "orders")))
     tables = {TableRef("shop", "main", "orders"): ([location], current(db, "orders"))}
@@ -437,9 +437,9 @@ def test_no_query_sees_the_key(db: RuntimeDB) -> None:
 
 def test_the_sandbox_tells_no_secret(sandbox: Sandbox) -> None:
     for table in ("duckdb_secrets()", "duckdb_settings()"):
-        said = str(sandbox._duck.execute(f"FROM {table}").fetchall())
-        assert PASSWORD not in said
-        assert ENVIRONMENT["AWS_SECRET_ACCESS_KEY"] not in said
+        message = str(sandbox._duck.execute(f"FROM {table}").fetchall())
+        assert PASSWORD not in message
+        assert ENVIRONMENT["AWS_SECRET_ACCESS_KEY"] not in message
 
 
 @pytest.mark.usefixtures("shop")
@@ -477,7 +477,7 @@ def test_a_profile_wins_over_the_environment(
 
 
 @pytest.mark.parametrize(
-    ("url", "said"),
+    ("url", "message"),
     [
         ("s3://", "is not s3://bucket/prefix"),
         ("s3://Upper/x", "is not s3://bucket/prefix"),
@@ -494,8 +494,8 @@ def test_a_profile_wins_over_the_environment(
         ("s3://bucket/a?sse", "name=value"),
     ],
 )
-def test_a_wrong_url_is_refused(url: str, said: str, tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match=said) as caught:
+def test_a_wrong_url_is_refused(url: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=message) as caught:
         open_storage(url, tmp_path)
     assert "canary" not in str(caught.value)
 

@@ -1,4 +1,4 @@
-"""Settings: where values come from, and what is said about wrong ones."""
+"""Settings: where values come from, and what the errors of wrong ones say."""
 
 from __future__ import annotations
 

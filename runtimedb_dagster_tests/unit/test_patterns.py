@@ -63,5 +63,5 @@ def test_a_pattern_that_is_of_nothing_is_told(
     )
     with caplog.at_level(logging.WARNING):
         rediscover(db)
-    (told,) = [record.getMessage() for record in caplog.records if "nothing matches" in record.getMessage()]
-    assert told == "connection 'shop': nothing matches exclude 'ordres', mask '*emial*'"
+    (logged,) = [record.getMessage() for record in caplog.records if "nothing matches" in record.getMessage()]
+    assert logged == "connection 'shop': nothing matches exclude 'ordres', mask '*emial*'"

@@ -61,8 +61,8 @@ URLS = made_of(*(f"{scheme}://" for scheme in DIALECTS), "s3://", "file://", "@"
 @example("duckdb:///a%00")
 @example("postgresql://a@[::1]:5/x")
 def test_a_source_url_is_refused_or_comes_back(text: str) -> None:
-    if (said := refusal(lambda: SourceUrl.parse(text))) is not None:
-        assert len(text) < 12 or text not in said
+    if (message := refusal(lambda: SourceUrl.parse(text))) is not None:
+        assert len(text) < 12 or text not in message
         return
     parsed = SourceUrl.parse(text)
     kept = str(parsed)
@@ -76,9 +76,9 @@ def test_a_source_url_is_refused_or_comes_back(text: str) -> None:
 @given(TEXT, TEXT.filter(bool))
 def test_no_password_in_a_url_is_taken_or_told(user: str, password: str) -> None:
     secret = f"canary{quote(password, safe='')}"
-    said = refusal(lambda: SourceUrl.parse(f"postgresql://{quote(user, safe='')}:{secret}@host/db"))
-    assert said is not None
-    assert secret not in said
+    message = refusal(lambda: SourceUrl.parse(f"postgresql://{quote(user, safe='')}:{secret}@host/db"))
+    assert message is not None
+    assert secret not in message
 
 
 @given(URLS)
@@ -134,8 +134,8 @@ def test_options_are_refused_or_mean_something(scheme: str, options: Mapping[str
 def test_a_sources_own_options_are_refused_or_taken(scheme: str, data: st.DataObject) -> None:
     own = sorted(DIALECTS[scheme].options.model_fields)
     options = data.draw(st.dictionaries(st.sampled_from(own), JSON)) if own else {}
-    said = refusal(lambda: validate(SourceUrl(scheme, "x", "host", None, None, {}), options)) or ""
-    assert not any(len(value) > 12 and value in said for value in options.values())
+    message = refusal(lambda: validate(SourceUrl(scheme, "x", "host", None, None, {}), options)) or ""
+    assert not any(len(value) > 12 and value in message for value in options.values())
 
 
 @given(st.sampled_from(["grace_period", "write_lease", "reader_lease", "retry_delay"]), DURATIONS)
