@@ -26,7 +26,9 @@ def measure(url: str, writers: int) -> float:
     connection = catalog.connections.add("shop", "duckdb", "duckdb:///shop", {}, None, utc_now())
     names = [f"t{number}" for number in range(writers)]
     generation = catalog.connections.begin_discovery()
-    catalog.tables.record_discovery(connection, generation, discovered(*names), NO_RECIPES, utc_now(), utc_now())
+    catalog.tables.record_discovery(
+        connection, generation, discovered(*names), lambda _: NO_RECIPES, utc_now(), utc_now()
+    )
     swaps = sum(_run(url, names))
     made = len(catalog.deletions.list()) + writers
     catalog.close()

@@ -27,7 +27,9 @@ def measure(world: World) -> Section:
             found = discovered(*(f"t{each}" for each in range(tables)), columns=columns)
             connection = db.engine.catalog.connections.add(f"c{number}", "duckdb", "duckdb:///x", {}, None, utc_now())
             generation = db.engine.catalog.connections.begin_discovery()
-            db.engine.catalog.tables.record_discovery(connection, generation, found, NO_RECIPES, utc_now(), utc_now())
+            db.engine.catalog.tables.record_discovery(
+                connection, generation, found, lambda _: NO_RECIPES, utc_now(), utc_now()
+            )
     environment = {"RUNTIMEDB_HOME": str(home)}
     sides = [
         Side("import dagster", [sys.executable, "-W", "ignore", "-c", "import dagster"]),

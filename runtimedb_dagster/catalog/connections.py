@@ -116,6 +116,7 @@ class ConnectionCatalog:
             tx.execute(update(schema.connections).where(mine).values(values))
             changed = connection_of(tx.execute(select(schema.connections).where(mine)).one())
             modified = change_recipes(tx, changed, recipes(connection_of(row)), recipes(changed))
+            next_sequence(tx)  # which a catalog that was moved has none of
             return changed, modified
 
     @transition
@@ -150,7 +151,7 @@ def _remove(tx: Transaction, connection: Connection, delete_after: datetime) -> 
     mine = schema.tables.c.connection_id == connection.id
     # Before its tables, as a discovery does.
     tx.execute(select(schema.connections.c.id).where(schema.connections.c.id == connection.id).with_for_update())
-    rows = tx.execute(select(schema.tables).where(mine).with_for_update()).all()
+    rows = tx.execute(select(schema.tables).where(mine).order_by(schema.tables.c.id).with_for_update()).all()
     retire(tx, connection.name, rows, "connection removed", delete_after)
     tx.execute(delete(schema.tables).where(mine))
     gone = tx.execute(delete(schema.connections).where(schema.connections.c.id == connection.id))

@@ -155,12 +155,13 @@ def _shown(row: Row[Any]) -> dict[str, Any]:
 
 def _locked_rows(tx: Transaction, connection: Connection, recipes: Recipes) -> Sequence[Row[Any]]:
     """A connection's rows, locked, with what decides whether its versions are as they would be made today."""
-    versions = schema.versions
+    versions, mine = schema.versions, schema.tables.c.connection_id == connection.id
+    # A statement of its own: what is joined to a row that had to be waited for is as it was before the wait.
+    tx.execute(select(schema.tables.c.id).where(mine).order_by(schema.tables.c.id).with_for_update())
     query = (
         select(schema.tables, versions.c.recipe.label("version_recipe"))
         .outerjoin(versions, versions.c.id == schema.tables.c.version_id)
-        .where(schema.tables.c.connection_id == connection.id)
-        .with_for_update(of=schema.tables)
+        .where(mine)
     )
     rows = tx.execute(query).all()
     unknown = [row for row in rows if row.version_id and row.version_recipe is None and row.recipe is None]

@@ -10,8 +10,8 @@ from sqlalchemy import Connection as Transaction
 from sqlalchemy import Row, Select, bindparam, insert, select, update
 
 from runtimedb_dagster.catalog import files, schema
-from runtimedb_dagster.catalog.database import Database, next_sequence, transition
-from runtimedb_dagster.catalog.versions import add_version, paths_of
+from runtimedb_dagster.catalog.database import Database, next_sequence, require_here, transition
+from runtimedb_dagster.catalog.versions import add_version, get_version, paths_of
 from runtimedb_dagster.domain.claims import Publication, Reservation
 from runtimedb_dagster.domain.errors import RefreshError, SupersededError
 from runtimedb_dagster.domain.names import TableRef
@@ -107,12 +107,15 @@ class PublicationCatalog:
             return not scheduled
 
     @transition
-    def publish(self, group: Sequence[Publication], delete_after: datetime) -> None:
+    def publish(self, group: Sequence[Publication], delete_after: datetime) -> dict[str, Version]:
         """Publish versions, all or none: point their tables' rows at them, and end what was current.
+
+        Returns:
+            What was replaced, by the ids of the tables that had a version.
 
         Raises:
             RefreshError: a table was dropped meanwhile.
-            SupersededError: a refresh that started later has already published.
+            SupersededError: a refresh that started later has already published, or the table was purged.
             ReservationLostError: the sweep has already claimed a file.
         """
         # In one order, so that no two groups wait for each other.
@@ -125,10 +128,11 @@ class PublicationCatalog:
             # From here on other publications wait, for `retire` takes a number.
             kept = {path for each in ordered for path in each.version.paths}
             sequence = retire(tx, ordered[0].reservation.table.connection, rows, "replaced", delete_after, kept)
+            replaced = {row.id: _current(tx, each, row) for each, row in zip(ordered, rows, strict=True)}
             for each, row in zip(ordered, rows, strict=True):
                 add_version(tx, each.version)
-                replaced = each.reservation.table.version if row.version_id else None
-                tx.execute(BEGIN, _published(row, each.version, sequence, replaced))
+                tx.execute(BEGIN, _published(row, each.version, sequence, replaced[row.id]))
+            return {table: version for table, version in replaced.items() if version is not None}
 
     @transition
     def keep(self, reservation: Reservation, current: Version, recipe: str, now: datetime) -> bool:
@@ -141,6 +145,7 @@ class PublicationCatalog:
             RefreshError, SupersededError: as `publish`.
         """
         with self._database.write() as tx:
+            require_here(tx)
             row = _locked(tx, reservation)
             if row.version_id != current.id:
                 return False
@@ -161,9 +166,10 @@ class PublicationCatalog:
         with self._database.write() as tx:
             locked = [tx.execute(LOCK, {"row": table.id}).first() for table in sorted(tables, key=lambda each: each.id)]
             rows = [row for row in locked if row is not None and row.version_id]
-            retire(tx, connection.name, rows, "purged", delete_after)
+            sequence = retire(tx, connection.name, rows, "purged", delete_after)
+            # The number too: what began before was not asked to bring the data back.
             for row in rows:
-                tx.execute(POINT, {"row": row.id, "version": None, "at": None, "started": None})
+                tx.execute(POINT, {"row": row.id, "version": None, "at": None, "started": sequence})
             return len(rows)
 
 
@@ -196,11 +202,17 @@ def _locked(tx: Transaction, reservation: Reservation) -> Row[Any]:
     if row is None:
         raise RefreshError(f"{table.ref} was dropped while it was refreshed; its new file goes to the sweep")
     if row.checked_sequence is not None and row.checked_sequence > reservation.sequence:
-        raise SupersededError(
-            f"{table.ref}: a refresh that started later has already published, so this one's older data was "
-            "dropped; nothing needs to be done"
-        )
+        later = "a refresh that started later has already published" if row.version_id else "it was purged meanwhile"
+        raise SupersededError(f"{table.ref}: {later}, so this one's older data was dropped; nothing needs to be done")
     return row
+
+
+def _current(tx: Transaction, publication: Publication, row: Row[Any]) -> Version | None:
+    """What a row pointed at when it was locked, which may be newer than what its reservation knows."""
+    known = publication.reservation.table.version
+    if row.version_id is None or (known is not None and known.id == row.version_id):
+        return known if row.version_id else None
+    return get_version(tx, row.version_id)
 
 
 def _point(tx: Transaction, row: Row[Any], version: Version, started: SequenceNumber) -> None:

@@ -88,6 +88,7 @@ lake = Table(
     Column("catalog_id", String(32), nullable=False),
     Column("storage_marked", Boolean, nullable=False),
     Column("moved_to", Text),
+    Column("moved_from", String(32)),
     Column("sequence", BigInteger),
 )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from itertools import groupby
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import Row, Select, and_, select, tuple_, update
 
 from runtimedb_dagster.catalog import schema
+from runtimedb_dagster.catalog.connections import connection_of
 from runtimedb_dagster.catalog.database import Database, transition
 from runtimedb_dagster.catalog.differences import Address, Difference, source_columns
 from runtimedb_dagster.catalog.versions import selected_columns, version_of
@@ -74,7 +75,7 @@ class TableCatalog:
         connection: Connection,
         sequence: SequenceNumber,
         found: Sequence[DiscoveredTable],
-        recipes: Recipes,
+        recipes: Callable[[Connection], Recipes],
         now: datetime,
         delete_after: datetime,
         *,
@@ -89,7 +90,7 @@ class TableCatalog:
             connection: whose tables they are.
             sequence: taken before the source was asked.
             found: what it showed.
-            recipes: how versions would be made of that today.
+            recipes: how versions would be made by a connection's options, which may have changed since they were read.
             now: when that is recorded.
             delete_after: until when the files of tables that are gone stay.
             confirm: remove tables even if that looks like a revoked permission.
@@ -100,12 +101,12 @@ class TableCatalog:
         """
         mine = schema.connections.c.id == connection.id
         with self._database.write() as tx:
-            last = tx.execute(select(schema.connections.c.discovery_sequence).where(mine).with_for_update()).scalar()
-            if last is None:
+            row = tx.execute(select(schema.connections).where(mine).with_for_update()).first()
+            if row is None:
                 raise ConnectionNotFoundError(connection.name)
-            if last > sequence:
+            if row.discovery_sequence > sequence:
                 return DiscoveryChanges(discovered=len(found))
-            difference = Difference(tx, connection, found, recipes)
+            difference = Difference(tx, connection, found, recipes(connection_of(row)))
             if not confirm:
                 difference.refuse_if_drastic()
             difference.apply(tx, now, delete_after)

@@ -12,7 +12,7 @@ from runtimedb_dagster.catalog import schema
 from runtimedb_dagster.domain.columns import VersionColumn
 from runtimedb_dagster.domain.versions import DataFile, Version
 
-__all__ = ["add_version", "forget_versions", "paths_of", "selected_columns", "version_of"]
+__all__ = ["add_version", "forget_versions", "get_version", "paths_of", "selected_columns", "version_of"]
 
 _versions, _files = schema.versions.c, schema.version_files.c
 ADD = insert(schema.versions)
@@ -59,6 +59,13 @@ def add_version(tx: Transaction, version: Version) -> None:
     for file in version.files:
         row = {"version_id": version.id, "path": file.path, "rows": file.rows, "bytes": file.bytes}
         tx.execute(ADD_FILE, row)
+
+
+def get_version(tx: Transaction, version_id: str) -> Version:
+    """A version, by its id."""
+    versions, files = schema.versions, schema.version_files
+    query = select(*selected_columns()).join_from(versions, files, files.c.version_id == versions.c.id)
+    return version_of(tx.execute(query.where(versions.c.id == version_id).order_by(files.c.path)).all())
 
 
 def paths_of(tx: Transaction, version_id: str) -> list[str]:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from datetime import timedelta
 from functools import cached_property
+from pathlib import PurePath
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -169,6 +170,20 @@ def parsed(model: type[M], given: Mapping[str, str]) -> M:
         raise ConfigurationError(f"The option {first['loc'][0]} is wrong: {first['msg']}") from None
 
 
-def written(value: Any) -> str:
-    """An option's value as the catalog keeps it and the command line gives it."""
-    return json.dumps(value) if isinstance(value, dict | list | tuple) else str(value)
+def written(name: str, value: Any) -> str:
+    """An option's value as the catalog keeps it and the command line gives it.
+
+    Raises:
+        ConfigurationError: it is of a type that no option takes.
+    """
+    if isinstance(value, set | frozenset):
+        value = sorted(value)
+    if isinstance(value, dict | list | tuple):
+        return json.dumps(value)
+    if isinstance(value, timedelta):
+        return str(value.total_seconds())
+    if isinstance(value, str | bool | int | float | PurePath):
+        return str(value)
+    raise ConfigurationError(
+        f"The option {name} takes a text, a number, a list or a dictionary, not a value of type {type(value).__name__}"
+    )

@@ -48,7 +48,19 @@ class RefreshRequest:
     full: bool = False
 
     def __post_init__(self) -> None:
-        """Make the two spellings one."""
+        """Make the two spellings one, and of the keys what can be read twice.
+
+        Raises:
+            RequestError: a name is not a text.
+        """
+        if isinstance(self.partition_keys, str):
+            raise RequestError("partition_keys is a list of keys, each schema.table")
+        object.__setattr__(self, "partition_keys", tuple(self.partition_keys or ()))
+        for value in (
+            self.connection, self.connection_id, self.schema_name, self.table_name, *self.partition_keys,
+        ):  # fmt: skip
+            if not isinstance(value, str | None):
+                raise RequestError(f"a name or key is a text, not of type {type(value).__name__}")
         if self.connection and self.connection_id and self.connection != self.connection_id:
             raise RequestError("connection and connection_id are the same field; give one of them")
         object.__setattr__(self, "connection", self.connection or self.connection_id)

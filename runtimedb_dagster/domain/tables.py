@@ -74,7 +74,8 @@ class Table:
         version: what serves now.
         previous_rows: of the version that `version` replaced, if it replaced one.
         checked_at: when a refresh last found the source to hold what `version` holds.
-        checked_sequence: the number of the refresh that found so, taken before it read the source.
+        checked_sequence: the number of the refresh that found so, taken before it read the source; or of the purge
+            since which there is no version.
     """
 
     id: str

@@ -54,7 +54,7 @@ class Discoverer:
         found = source.discover()
         now = utc_now()
         return self.catalog.tables.record_discovery(
-            connection, sequence, found, recipes(connection), now, now + self.settings.grace_period, confirm=confirm
+            connection, sequence, found, recipes, now, now + self.settings.grace_period, confirm=confirm
         )
 
     def _open_and_compare(self, connection: Connection, *, confirm: bool) -> DiscoveryChanges:

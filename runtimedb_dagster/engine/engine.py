@@ -173,7 +173,7 @@ class Engine:
 
 def _is_newer(table: Table, since: SequenceNumber | None) -> bool:
     checked = table.checked_sequence
-    return since is not None and checked is not None and checked > since
+    return since is not None and checked is not None and checked > since and table.version is not None
 
 
 def _is_superseded(event: Event) -> bool:

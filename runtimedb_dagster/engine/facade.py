@@ -10,6 +10,7 @@ from time import perf_counter
 from typing_extensions import Self
 
 from runtimedb_dagster.common.heartbeat import utc_now
+from runtimedb_dagster.domain.errors import RequestError
 from runtimedb_dagster.domain.outcomes import Event, Failed, Outcome
 from runtimedb_dagster.domain.requests import (
     CheckResult,
@@ -185,9 +186,12 @@ class RuntimeDB:
         """Make a new version of one table; see `RefreshRequest` for `full`.
 
         Raises:
+            RequestError: a name is empty; nothing was done.
             ConnectionNotFoundError, TableNotFoundError
             RefreshError, SourceError, StorageError: the old version, if there is one, keeps serving.
         """
+        if not (schema_name and table_name):
+            raise RequestError("a refresh of one table takes its schema_name and table_name")
         result = self.refresh(RefreshRequest(connection, schema_name, table_name, data=True, full=full))
         if not isinstance(result, TableRefreshResult):
             raise TypeError("a request for one table has one table's result")

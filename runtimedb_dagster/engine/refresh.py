@@ -131,9 +131,9 @@ class Refresher:
             return Unchanged(table.ref, current, duration_ms, self._location(current))
         version = _version(reservation, written, now, duration_ms)
         publication = Publication(reservation, version)
-        self.catalog.publications.publish([publication], now + self.settings.grace_period)
-        changes = schema_changes(current.columns, version.columns) if current else ()
-        return Published(table.ref, version, duration_ms, self._location(version), current, changes)
+        replaced = self.catalog.publications.publish([publication], now + self.settings.grace_period).get(table.id)
+        changes = schema_changes(replaced.columns, version.columns) if replaced else ()
+        return Published(table.ref, version, duration_ms, self._location(version), replaced, changes)
 
     def _may_be_kept(self, current: Version, written: WrittenFile, *, full: bool) -> bool:
         """Whether a version has what was written, and is sound: one that is lost or torn is replaced."""

@@ -74,7 +74,8 @@ def check(engine: Engine, connection: str) -> CheckResult:
 
 def purge(engine: Engine, connection: str, schema_name: str | None, table_name: str | None) -> PurgeResult:
     """See `RuntimeDB.purge`."""
-    if bool(schema_name) != bool(table_name):
+    one = schema_name is not None or table_name is not None
+    if one and not (schema_name and table_name):
         raise RequestError("a purge takes a connection, or a connection with schema_name and table_name")
     catalog = engine.catalog
     found = catalog.connections.get(connection)
@@ -96,4 +97,4 @@ def _require_name(name: str) -> None:
 
 def _written(options: Options) -> dict[str, str]:
     """Options as the catalog keeps them."""
-    return {name: written(value) for name, value in options.items()}
+    return {name: written(name, value) for name, value in options.items()}

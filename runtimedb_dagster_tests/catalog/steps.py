@@ -33,7 +33,9 @@ def discover(
 ) -> DiscoveryChanges:
     """Record a discovery that starts now."""
     sequence = catalog.connections.begin_discovery()
-    return catalog.tables.record_discovery(connection, sequence, found, recipes, NOW, NOW + GRACE, confirm=confirm)
+    return catalog.tables.record_discovery(
+        connection, sequence, found, lambda _: recipes, NOW, NOW + GRACE, confirm=confirm
+    )
 
 
 def publish(catalog: Catalog, table: Table) -> str:

@@ -105,7 +105,7 @@ def test_a_first_discovery_that_finds_nothing_is_refused(catalog: Catalog, shop:
 def test_a_slow_older_discovery_changes_nothing(catalog: Catalog, shop: Connection) -> None:
     slow = catalog.connections.begin_discovery()
     discover(catalog, shop, discovered("new"))
-    changes = catalog.tables.record_discovery(shop, slow, discovered("old"), NO_RECIPES, NOW, NOW)
+    changes = catalog.tables.record_discovery(shop, slow, discovered("old"), lambda _: NO_RECIPES, NOW, NOW)
     assert (changes.added, changes.removed, changes.modified) == ((), (), ())
     assert [table.table_name for table in catalog.tables.list()] == ["new"]
 

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from threading import Barrier, Event
+from typing import Any
 
 import pytest
 import sqlalchemy
 from sqlalchemy import select
 
 from runtimedb_dagster import RefreshRequest, RuntimeDB, Settings
-from runtimedb_dagster.catalog import Catalog, engines, patience, schema
+from runtimedb_dagster.catalog import Catalog, engines, patience, publications, schema
 from runtimedb_dagster.catalog import database as catalog_database
 from runtimedb_dagster.catalog.database import next_sequence, transition
 from runtimedb_dagster.catalog.migrations import ADVISORY_LOCK
@@ -27,7 +29,10 @@ from runtimedb_dagster.domain.errors import (
     CatalogUnavailableError,
     SupersededError,
 )
+from runtimedb_dagster.domain.names import TableRef
+from runtimedb_dagster.domain.recipes import Recipes
 from runtimedb_dagster.domain.requests import ConnectionRefreshResult
+from runtimedb_dagster.domain.selection import Selection
 from runtimedb_dagster.domain.tables import Connection
 from runtimedb_dagster_tests.support.fixtures import shop  # noqa: F401 - a source, not a row
 from runtimedb_dagster_tests.support.parts import (
@@ -104,7 +109,7 @@ def test_writers_of_many_tables_lose_no_swap(catalog: Catalog) -> None:
     shop = catalog.connections.add("shop", "duckdb", "duckdb:///shop", {}, None, utc_now())
     names = [f"t{number}" for number in range(8)]
     generation = catalog.connections.begin_discovery()
-    catalog.tables.record_discovery(shop, generation, discovered(*names), NO_RECIPES, utc_now(), utc_now())
+    catalog.tables.record_discovery(shop, generation, discovered(*names), lambda _: NO_RECIPES, utc_now(), utc_now())
 
     def publish(name: str) -> int:
         lost = 0
@@ -126,7 +131,7 @@ def test_a_lease_waits_for_no_swap_and_guards_what_it_replaces(catalog: Catalog)
     """A swap that has its number, but has not committed, is either before the lease or held back by it."""
     shop = catalog.connections.add("shop", "duckdb", "duckdb:///shop", {}, None, utc_now())
     generation = catalog.connections.begin_discovery()
-    catalog.tables.record_discovery(shop, generation, discovered("t"), NO_RECIPES, utc_now(), utc_now())
+    catalog.tables.record_discovery(shop, generation, discovered("t"), lambda _: NO_RECIPES, utc_now(), utc_now())
     table = catalog.tables.get(shop, "main", "t")
     first = reserve(catalog, table)
     swap(catalog, first, version_of(first), utc_now())
@@ -325,6 +330,39 @@ def test_what_goes_wrong_names_the_catalog_without_its_password(postgres_server:
         assert "canary" not in repr(error)
     with pytest.raises(CatalogUnavailableError, match="Connection refused"):
         Catalog("postgresql://owner@127.0.0.1:1/x")
+
+
+def test_options_that_modify_a_version_that_is_just_published_say_so(
+    catalog: Catalog, postgres_server: Server, database: str
+) -> None:
+    """The change waits for the row of the table, and has to look at the version that the row points at then."""
+    now, masked = utc_now(), Recipes(Selection(), lambda *_: None, {"values": "masked"})
+    shop = catalog.connections.add("shop", "duckdb", "duckdb:///shop", {}, None, now)
+    found = discovered("orders")
+    catalog.tables.record_discovery(shop, catalog.connections.begin_discovery(), found, lambda _: NO_RECIPES, now, now)
+    (orders,) = catalog.tables.list()
+    made = NO_RECIPES.of("main", "orders", found[0].columns)
+    first, second = reserve(catalog, orders, now), reserve(catalog, orders, now)
+    swap(catalog, first, replace(version_of(first), recipe=made), now)
+    other = Catalog(postgres_server.catalog_url(database))
+    waiting = f"SELECT 1 FROM pg_stat_activity WHERE datname = '{database}' AND wait_event_type = 'Lock'"
+    with ThreadPoolExecutor() as pool, pytest.MonkeyPatch.context() as patch:
+        asked: list[Future[tuple[Connection, Sequence[TableRef]]]] = []
+        real = publications.retire
+
+        def retire_while_asked(*args: Any) -> Any:
+            change = other.connections.change_options
+            asked.append(
+                pool.submit(change, shop, lambda _: {"x": "y"}, None, lambda each: masked if each.given else NO_RECIPES)
+            )
+            await_that(lambda: postgres_server.run(None, waiting), "the change waits")
+            return real(*args)
+
+        patch.setattr(publications, "retire", retire_while_asked)
+        swap(catalog, second, replace(version_of(second), recipe=made), now)
+        _, modified = asked[0].result(60)
+    other.close()
+    assert [str(ref) for ref in modified] == ["shop.main.orders"]
 
 
 def test_moving_a_catalog_keeps_its_history(

@@ -8,6 +8,7 @@ import pytest
 
 from runtimedb_dagster import Connection, Table
 from runtimedb_dagster.catalog import Catalog
+from runtimedb_dagster.domain.claims import Publication
 from runtimedb_dagster.domain.errors import (
     CatalogError,
     RefreshError,
@@ -204,6 +205,32 @@ def test_a_purge_forgets_the_data_and_keeps_the_rows(catalog: Catalog, shop: Con
     (pending,) = catalog.deletions.list()
     assert (pending.path, pending.reason, pending.delete_after) == (path, "purged", NOW + GRACE)
     assert catalog.publications.purge(shop, catalog.tables.list(shop), NOW) == 0
+
+
+def test_a_refresh_that_began_before_a_purge_does_not_bring_the_data_back(
+    catalog: Catalog, shop: Connection, orders: Table
+) -> None:
+    slow = reserve(catalog, orders, NOW)
+    publish(catalog, orders)
+    catalog.publications.purge(shop, [orders], NOW + GRACE)
+    with pytest.raises(SupersededError, match=r"shop\.main\.orders: it was purged meanwhile"):
+        swap(catalog, slow, version_of(slow), NOW + GRACE)
+    assert version_path_of(catalog, orders) is None
+    later = publish(catalog, orders)
+    assert version_path_of(catalog, orders) == later
+
+
+def test_what_was_replaced_is_what_was_current_then(catalog: Catalog, orders: Table) -> None:
+    """Not what was current when the table was looked up, which may be hours before its turn."""
+    first = reserve(catalog, orders, NOW)
+    swap(catalog, first, replace(version_of(first), rows=7), NOW + GRACE)
+    second = reserve(catalog, orders, NOW)  # of a table that had no version yet
+    publication = Publication(second, version_of(second))
+    replaced = catalog.publications.publish([publication], NOW + GRACE)
+    assert {table: (version.id, version.rows) for table, version in replaced.items()} == {
+        orders.id: (first.version_id, 7)
+    }
+    assert next(each for each in catalog.tables.list() if each.id == orders.id).previous_rows == 7
 
 
 def test_a_write_that_fails_changes_nothing(catalog: Catalog, orders: Table) -> None:

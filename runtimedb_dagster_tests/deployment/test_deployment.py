@@ -214,7 +214,7 @@ def test_connect_tells_whether_a_code_server_reloads(tmp_path: Path, kind: tuple
         deployment = stack.enter_context(webserver(tmp_path, variables, "server.yaml"))
         connected = deployment.runtimedb("connect", "shop", f"duckdb://{source}", "--webserver", deployment.url)
         assert (connected.returncode == 0) is reloads, connected.stderr
-        assert "Connected 'shop': 1 tables discovered" in connected.stdout
+        assert "Connected 'shop': 1 table discovered" in connected.stdout
         assert ("dagster api grpc" in connected.stderr) is not reloads
 
 

@@ -245,6 +245,7 @@ def test_who_still_uses_a_moved_catalog_changes_nothing_and_is_told_where_it_wen
         original.verify,
         lambda: original.connect("again", f"duckdb:///{tmp_path}/shop.duckdb"),
         lambda: original.purge("shop"),
+        lambda: original.configure("shop", options={"mask": "orders.id:null"}),
         lambda: original.remove("shop"),
         lambda: original.query().__enter__(),
     ]
@@ -277,6 +278,7 @@ def test_a_refresh_that_began_before_the_move_publishes_nothing_after_it(
     assert inside.place.keys() == {path_of(current(new, "orders"))}
 
 
+@pytest.mark.parametrize("marked", [False, True])
 @pytest.mark.parametrize("point", ["before_commit=raise:1", "before_commit=raise:2", "adopt", "mark"])
 def test_a_move_that_ends_in_the_middle_can_be_called_again(
     original: RuntimeDB,
@@ -286,6 +288,7 @@ def test_a_move_that_ends_in_the_middle_can_be_called_again(
     apart: str,
     tmp_path: Path,
     point: str,
+    marked: bool,
 ) -> None:
     """Before the old catalog is given up; before the new one has the rows; before the storage knows its name."""
     old, generation = original.settings.catalog_url, the_table(original, "orders").checked_sequence
@@ -294,6 +297,9 @@ def test_a_move_that_ends_in_the_middle_can_be_called_again(
     def end(*_: object) -> None:
         raise OSError("it ended")
 
+    if marked:  # by an earlier start with another storage
+        with make_db(catalog_url=new.settings.catalog_url, storage_url=f"file://{tmp_path}/default") as earlier:
+            earlier.sweep()
     if point in ("adopt", "mark"):
         monkeypatch.setattr(*{"adopt": (Owner, "adopt"), "mark": (LakeCatalog, "mark")}[point], end)
     else:
@@ -353,6 +359,48 @@ def test_a_catalog_that_holds_something_takes_in_no_other(
     with pytest.raises(ConfigurationError, match="holds connections already; nothing was copied"):
         other.copy_catalog(original.settings.catalog_url)
     assert original.verify() == []
+
+
+def test_a_move_that_ended_does_not_go_on_over_what_the_new_catalog_got_meanwhile(
+    original: RuntimeDB,
+    make_db: Callable[..., RuntimeDB],
+    make_source: Callable[..., SourceFile],
+    monkeypatch: pytest.MonkeyPatch,
+    apart: str,
+    tmp_path: Path,
+) -> None:
+    old = original.settings.catalog_url
+    new = make_db(catalog_url=f"sqlite:///{tmp_path}/new.db", storage_url=apart, grace_period=0)
+    monkeypatch.setenv(failpoints.VARIABLE, "before_commit=raise:2")
+    failpoints.arm()
+    with pytest.raises(OSError, match="failpoint before_commit"):
+        new.copy_catalog(old)
+    monkeypatch.undo()
+    failpoints.arm()
+    new.connect("other", make_source("else", "CREATE TABLE t AS SELECT 1 AS i").url)
+    with pytest.raises(ConfigurationError, match="holds connections already; nothing was copied; `runtimedb remove`"):
+        new.copy_catalog(old)
+    new.remove("other")
+    assert new.copy_catalog(old)["versions"] == 1
+    assert new.verify() == []
+    assert rows(new, COUNT) == [(100,)]
+
+
+def test_a_catalog_without_connections_is_moved_with_what_is_to_be_deleted(
+    original: RuntimeDB, make_db: Callable[..., RuntimeDB], monkeypatch: pytest.MonkeyPatch, apart: str, tmp_path: Path
+) -> None:
+    original.remove("shop")
+    new = make_db(catalog_url=f"sqlite:///{tmp_path}/new.db", storage_url=apart, grace_period=0)
+    with monkeypatch.context() as patch:
+
+        def end(*_: object) -> None:
+            raise OSError("it ended")
+
+        patch.setattr(Owner, "adopt", end)
+        with pytest.raises(OSError, match="it ended"):
+            new.copy_catalog(original.settings.catalog_url)
+    assert new.copy_catalog(original.settings.catalog_url)["pending_deletions"] == 1
+    assert new.sweep(utc_now() + timedelta(days=1)).files_deleted == 1
 
 
 @pytest.mark.parametrize("there", [False, True])

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from runtimedb_dagster import Outcome, Published, RefreshRequest, RuntimeDB, Unchanged
+from runtimedb_dagster import Failed, Outcome, Published, RefreshRequest, RuntimeDB, Unchanged
+from runtimedb_dagster.sources.attached.source import AttachedSource
 from runtimedb_dagster_tests.support.parts import SourceFile, current, refresh_all, refresh_one, rows, the_table
 
 
@@ -58,6 +59,38 @@ def test_configuring_says_which_tables_it_makes_modified(
     assert [name for name in sorted(found) if found[name] is Published] == expected, "the others have not changed"
     assert modified(db) == []
     assert db.discover("shop").tables_modified == 0
+
+
+@pytest.mark.usefixtures("people")
+def test_a_discovery_that_began_before_does_not_take_that_back(db: RuntimeDB, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = AttachedSource.discover
+
+    def configured_meanwhile(source: AttachedSource) -> Any:
+        monkeypatch.undo()
+        db.configure("shop", options={"where": "orders: id = 2"})
+        return real(source)
+
+    monkeypatch.setattr(AttachedSource, "discover", configured_meanwhile)
+    assert db.discover("shop").tables_modified == 1
+    assert modified(db) == ["orders"]
+    refresh_all(db)
+    assert (modified(db), rows(db, "SELECT id FROM shop.main.orders")) == ([], [(2,)])
+
+
+def test_a_view_over_a_table_that_was_altered_is_modified_until_it_is_read(db: RuntimeDB, people: SourceFile) -> None:
+    people.run(
+        "CREATE VIEW everyone AS FROM users",
+        "CREATE VIEW broken AS SELECT ssn FROM users",
+        "COMMENT ON VIEW everyone IS 'all of them'",
+    )
+    db.discover("shop")
+    refresh_all(db)
+    people.run("ALTER TABLE users ADD COLUMN age INTEGER", "ALTER TABLE users DROP COLUMN ssn")
+    assert db.discover("shop").tables_modified == 2
+    assert modified(db) == ["everyone", "users"]
+    assert [column.name for column in the_table(db, "everyone").columns] == ["id", "email", "age"]
+    assert outcomes(db) == {"broken": Failed, "everyone": Published, "orders": Unchanged, "users": Published}
+    assert (db.discover("shop").tables_modified, modified(db)) == (0, [])
 
 
 @pytest.mark.usefixtures("people")

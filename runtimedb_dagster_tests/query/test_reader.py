@@ -182,7 +182,7 @@ def twins(db: RuntimeDB, make_source: Callable[..., SourceFile], inside: Inside)
     connection = db.connect("pg", make_source("pg", "CREATE TABLE t (i INTEGER)").url)
     generation = inside.catalog.connections.begin_discovery()
     inside.catalog.tables.record_discovery(
-        connection, generation, discovered("Twin", "twin", "t"), NO_RECIPES, utc_now(), utc_now()
+        connection, generation, discovered("Twin", "twin", "t"), lambda _: NO_RECIPES, utc_now(), utc_now()
     )
     inside.publish(the_table(db, "Twin", "pg"), "SELECT 'upper' AS which")
     inside.publish(the_table(db, "twin", "pg"), "SELECT 'lower' AS which")
@@ -474,7 +474,7 @@ def test_only_named_tables_become_views_however_many_there_are(
     names = [f"t{number}" for number in range(10_000)]
     generation = inside.catalog.connections.begin_discovery()
     found = discovered(*names, columns=(SourceColumn("i", "INTEGER"),))
-    inside.catalog.tables.record_discovery(connection, generation, found, NO_RECIPES, utc_now(), utc_now())
+    inside.catalog.tables.record_discovery(connection, generation, found, lambda _: NO_RECIPES, utc_now(), utc_now())
     refresh_one(db, "t0", "wide")
     _pretend_to_be_cached(inside)
 

@@ -209,7 +209,7 @@ def test_a_symlink_in_place_of_a_file_is_not_touched(storage: Storage, root: Pat
     link.parent.mkdir(parents=True)
     link.symlink_to(outside / "orders_v1.parquet")
 
-    with pytest.raises(UnsafePathError, match="no regular file"):
+    with pytest.raises(UnsafePathError, match="not a regular file"):
         storage.delete(PATH)
 
     assert link.is_symlink()
@@ -243,7 +243,7 @@ def test_a_symlink_is_listed_and_never_descended(storage: Storage, root: Path, o
 
 def test_a_directory_in_place_of_a_file_is_not_touched(storage: Storage, root: Path) -> None:
     (root / PATH).mkdir(parents=True)
-    with pytest.raises(UnsafePathError, match="no regular file"):
+    with pytest.raises(UnsafePathError, match="not a regular file"):
         storage.delete(PATH)
     assert (root / PATH).is_dir()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -59,6 +60,35 @@ def test_wrong_arguments_raise_at_the_call_and_not_while_iterating(db: RuntimeDB
         db.events(RefreshRequest(schema_name="main", data=True))
     with pytest.raises(TableNotFoundError):
         db.events(RefreshRequest("shop", "main", "nothing", data=True))
+
+
+@pytest.mark.usefixtures("shop")
+@pytest.mark.parametrize("names", [("", ""), ("main", ""), ("", "orders")])
+def test_an_empty_name_is_not_all_of_them(db: RuntimeDB, names: tuple[str, str]) -> None:
+    """As an unset variable of a script is."""
+    db.refresh_connection("shop")
+    with pytest.raises(RequestError, match="a purge takes"):
+        db.purge("shop", *names)
+    with pytest.raises(RequestError, match="a refresh of one table takes"):
+        db.refresh_table("shop", *names)
+    assert [table.cached for table in db.tables("shop")] == [True, True]
+
+
+@pytest.mark.parametrize(
+    ("value", "kept"), [({"x.b", "x.a"}, '["x.a", "x.b"]'), (["x.a"], '["x.a"]'), ("x.a", "x.a"), (("x.a",), '["x.a"]')]
+)
+def test_an_options_value_may_be_any_collection(db: RuntimeDB, shop: SourceFile, value: object, kept: str) -> None:
+    assert db.configure("shop", options={"exclude_columns": value}).connection.given["exclude_columns"] == kept
+    assert db.configure("shop", options={"max_age": timedelta(hours=1)}).connection.options.max_age == timedelta(
+        hours=1
+    )
+
+
+@pytest.mark.parametrize("value", [None, b"email", iter(["email"]), object()])
+def test_or_it_is_refused_by_name(db: RuntimeDB, shop: SourceFile, value: object) -> None:
+    with pytest.raises(runtimedb_dagster.ConfigurationError, match="The option exclude_columns takes a text"):
+        db.configure("shop", options={"exclude_columns": value})
+    assert "exclude_columns" not in db.connections()[0].given
 
 
 def test_an_option_may_have_the_name_of_a_parameter(db: RuntimeDB, shop: SourceFile) -> None:

@@ -47,6 +47,24 @@ def test_a_meaningless_request_is_refused_in_the_contracts_words(fields: dict[st
 
 
 @pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"partition_keys": "main.t"}, "partition_keys is a list of keys"),
+        ({"partition_keys": [1]}, "a name or key is a text, not of type int"),
+        ({"connection": 7}, "a name or key is a text, not of type int"),
+    ],
+)
+def test_what_is_no_name_is_refused_at_once(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(RequestError, match=message):
+        RefreshRequest(**fields)
+
+
+def test_keys_may_come_from_a_generator() -> None:
+    keys: Any = (key for key in ("s.t", "s.u"))
+    assert RefreshRequest("c", data=True, partition_keys=keys).partition_keys == ("s.t", "s.u")
+
+
+@pytest.mark.parametrize(
     "fields", [{}, C, C | S | T | DATA, C | DATA, C | DATA | KEYS, C | DATA | {"include_uncached": False}]
 )
 def test_the_contracts_rows_are_accepted(fields: dict[str, Any]) -> None:

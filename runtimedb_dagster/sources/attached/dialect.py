@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
 import duckdb
@@ -169,6 +169,11 @@ class Dialect(ABC, Generic[C]):
 class PlainDialect(Dialect[SourceColumn]):
     """A dialect of a database that DuckDB describes in full."""
 
+    def discover(self, duck: duckdb.DuckDBPyConnection, alias: str) -> list[DiscoveredTable]:
+        """As every dialect, with views as they are read: DuckDB lists them as they were when they were made."""
+        found = super().discover(duck, alias)
+        return [_as_read(duck, alias, each) if each.kind == "view" else each for each in found]
+
     def describe(self, duck: duckdb.DuckDBPyConnection, alias: str, ref: TableRef) -> Relation[SourceColumn]:
         """The table in DuckDB's words."""
         return described(duck, qualified(alias, ref.schema_name, ref.table_name))
@@ -198,6 +203,16 @@ def described(duck: duckdb.DuckDBPyConnection, relation: str, target: str | None
     places = {name: place for place, name in enumerate(order)}
     rows.sort(key=lambda row: places.get(row[0], 0))
     return Relation(tuple(SourceColumn(row[0], row[1], nullable=row[2] == "YES") for row in rows))
+
+
+def _as_read(duck: duckdb.DuckDBPyConnection, alias: str, view: DiscoveredTable) -> DiscoveredTable:
+    """A view with the columns that a reading would find; one that can't be read stays as it is listed."""
+    try:
+        columns = described(duck, qualified(alias, view.schema_name, view.table_name)).columns
+    except (TableIsGone, duckdb.BinderException):
+        return view
+    comments = {column.name: column.comment for column in view.columns}
+    return replace(view, columns=tuple(replace(each, comment=comments.get(each.name)) for each in columns))
 
 
 def attached(alias: str, ref: TableRef, where: str | None) -> str:

@@ -8,7 +8,7 @@ it open for writing, and one in SQLite can't be written while a table is read; P
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import duckdb
@@ -89,6 +89,11 @@ class DuckLake(PlainDialect):
         if self._options.metadata_schema:
             parameters.append(f"METADATA_SCHEMA {literal(self._options.metadata_schema)}")
         return ", ".join(parameters)
+
+    def options_of_rows(self) -> Mapping[str, str]:
+        """Which of a database's lakes it is, and where its files are."""
+        chosen = {"metadata_schema": self._options.metadata_schema, "data_path": self._options.data_path}
+        return {name: value for name, value in chosen.items() if value}
 
     def _catalog_secrets(self) -> list[str]:
         given = {

@@ -133,6 +133,10 @@ class Iceberg(PlainDialect):
         """List the namespaces."""
         _list(duck, f"SELECT count(*) FROM duckdb_schemas() WHERE database_name = {literal(alias)}")
 
+    def options_of_rows(self) -> Mapping[str, str]:
+        """Which catalog of the host it is."""
+        return {"base_path": self._options.base_path} if self._options.base_path else {}
+
     def discover(self, duck: duckdb.DuckDBPyConnection, alias: str) -> list[DiscoveredTable]:
         """All tables, by a request for each namespace and two for each table."""
         listed = _list(

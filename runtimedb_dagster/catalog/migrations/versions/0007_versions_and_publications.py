@@ -113,6 +113,7 @@ def _join_clock_and_identity() -> None:
         sa.Column("catalog_id", sa.String(32), nullable=False),
         sa.Column("storage_marked", sa.Boolean, nullable=False),
         sa.Column("moved_to", sa.Text),
+        sa.Column("moved_from", sa.String(32)),
         sa.Column("sequence", sa.BigInteger),
     )
     op.execute(
@@ -120,7 +121,9 @@ def _join_clock_and_identity() -> None:
         "moved_to, (SELECT value FROM clock) FROM identity"
     )
     op.execute("DELETE FROM clock")
-    op.execute(sa.text("UPDATE identity SET moved_to = :tombstone").bindparams(tombstone=TOMBSTONE))
+    op.execute(
+        sa.text("UPDATE identity SET moved_to = :tombstone WHERE moved_to IS NULL").bindparams(tombstone=TOMBSTONE)
+    )
 
 
 def _batches(table: Any) -> Iterator[list[dict[str, Any]]]:
