@@ -11,8 +11,8 @@ EXTRAS_LOCKED := ui downstream postgresql s3 workers ducklake iceberg motherduck
 TESTS := runtimedb_dagster_tests
 # Five parts side by side, which mostly wait: for a disk, for servers, for a daemon's minutes.
 CORE := $(TESTS)/unit $(TESTS)/catalog $(TESTS)/engine $(TESTS)/query
-STORAGES := $(TESTS)/storage $(TESTS)/stress $(TESTS)/cli
-SOURCES := $(TESTS)/sources $(TESTS)/deployment/test_spread.py $(TESTS)/deployment/test_workers.py
+STORAGES := $(TESTS)/storage $(TESTS)/stress $(TESTS)/cli $(TESTS)/deployment/test_spread.py $(TESTS)/deployment/test_workers.py
+SOURCES := $(TESTS)/sources
 DEPLOYMENT := $(TESTS)/deployment/test_deployment.py $(TESTS)/deployment/test_browser.py
 JOBS := $(TESTS)/dagster $(TESTS)/deployment/test_demo.py
 REPEAT ?= 20

@@ -139,7 +139,13 @@ def test_purges_removals_and_discoveries_against_refreshes(
         finally:
             done.set()
         messages = {error for each in doing for error in each.result(60)}
-    allowed = ("was dropped while it was refreshed", "already published", "not found", "the sweep has claimed the file")
+    allowed = (
+        "was dropped while it was refreshed",
+        "was purged meanwhile",
+        "already published",
+        "not found",
+        "the sweep has claimed the file",
+    )
     assert [error for error in messages if not any(each in error for each in allowed)] == []
     refresh_all(db)
     assert rows(db, "SELECT count(*) FROM shop.main.orders") == [(100,)]

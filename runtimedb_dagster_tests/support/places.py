@@ -1,4 +1,4 @@
-"""Where a RuntimeDB keeps what it has, in a test: every catalog with every storage."""
+"""Where a RuntimeDB keeps what it has, in a test: every catalog, and every storage."""
 
 from __future__ import annotations
 
@@ -21,8 +21,11 @@ def _over(*places: tuple[str, str]) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("place", places, indirect=True, ids="-".join)
 
 
-everywhere = _over(*product(CATALOGS, STORAGES))
-"""For a test of what needs both; only one that goes through the fixture `make_db` or `db`."""
+everywhere = _over(*zip(CATALOGS, STORAGES, strict=True))
+"""For a test of what needs both; only one that goes through the fixture `make_db` or `db`.
+
+Both catalogs and both storages, but not each with each: they do not know each other. All four pairs are the kill points'.
+"""
 
 every_catalog = _over(*product(CATALOGS, STORAGES[:1]))
 every_storage = _over(*product(CATALOGS[:1], STORAGES))
