@@ -24,7 +24,7 @@ def _over(*places: tuple[str, str]) -> pytest.MarkDecorator:
 everywhere = _over(*zip(CATALOGS, STORAGES, strict=True))
 """For a test of what needs both; only one that goes through the fixture `make_db` or `db`.
 
-Both catalogs and both storages, but not each with each: they do not know each other. All four pairs are the kill points'.
+Both catalogs and both storages, but not each with each: they know nothing of each other. The kill points have all four.
 """
 
 every_catalog = _over(*product(CATALOGS, STORAGES[:1]))
