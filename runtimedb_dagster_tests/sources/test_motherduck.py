@@ -97,6 +97,6 @@ def test_tables_and_views_are_read(db: RuntimeDB, monkeypatch: pytest.MonkeyPatc
     db.connect("duck", "md:shop", password_env=PASSWORD_ENV)
     assert {table.table_name: (table.kind, table.columns) for table in db.tables("duck")} == {
         "t": ("table", (SourceColumn("i", "INTEGER", nullable=False),)),
-        "v": ("view", (SourceColumn("i", "INTEGER"),)),
+        "v": ("view", (SourceColumn("i", "INTEGER", nullable=False),)),
     }
     assert refresh_all(db, "duck").total_rows == 2
