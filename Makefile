@@ -9,19 +9,21 @@ PORT ?= 3000
 SECONDS ?= 60
 EXTRAS_LOCKED := ui downstream postgresql s3 workers ducklake iceberg motherduck
 TESTS := runtimedb_dagster_tests
-# Five parts side by side, which mostly wait: for a disk, for servers, for a daemon's minutes.
+# Six parts side by side, which mostly wait: for a disk, for servers, for a daemon's minutes.
 CORE := $(TESTS)/unit $(TESTS)/catalog $(TESTS)/engine $(TESTS)/query
-STORAGES := $(TESTS)/storage $(TESTS)/stress $(TESTS)/cli $(TESTS)/deployment/test_spread.py $(TESTS)/deployment/test_workers.py
+STORAGES := $(TESTS)/storage $(TESTS)/stress $(TESTS)/cli
+SPREAD := $(TESTS)/deployment/test_spread.py $(TESTS)/deployment/test_workers.py \
+	$(filter-out %/test_jobs.py,$(wildcard $(TESTS)/dagster/test_*.py))
 SOURCES := $(TESTS)/sources
 DEPLOYMENT := $(TESTS)/deployment/test_deployment.py $(TESTS)/deployment/test_browser.py
-JOBS := $(TESTS)/dagster $(TESTS)/deployment/test_demo.py
+JOBS := $(TESTS)/dagster/test_jobs.py $(TESTS)/deployment/test_demo.py
 REPEAT ?= 20
 STORAGE ?= files
 MINUTES ?= inf
 OF ?= signals
 PYTEST = env -u RUNTIMEDB_HOME -u DAGSTER_HOME $(BIN)/python -m pytest
 
-.PHONY: help demo dev instance test test-core test-storages test-sources test-deployment test-jobs torture campaign regress soak crowd fuzz lock audit lint bench docs format clean
+.PHONY: help demo dev instance test test-core test-storages test-sources test-deployment test-spread test-jobs torture campaign regress soak crowd fuzz lock audit lint bench docs format clean
 
 help:
 	@echo "make demo    a real database, connected, materialized by Dagster, queried"
@@ -44,7 +46,7 @@ dev: $(VENV)/demo.stamp instance
 	$(BIN)/dagster dev -p $(PORT)
 
 test: $(VENV)/test.stamp
-	@$(MAKE) --no-print-directory -j5 --output-sync=target test-core test-storages test-sources test-deployment test-jobs
+	@$(MAKE) --no-print-directory -j6 --output-sync=target test-core test-storages test-sources test-deployment test-spread test-jobs
 
 # Each prints when it is done.
 test-core:
@@ -55,6 +57,8 @@ test-sources:
 	@$(PYTEST) $(SOURCES)
 test-deployment:
 	@$(PYTEST) $(DEPLOYMENT)
+test-spread:
+	@$(PYTEST) $(SPREAD)
 test-jobs:
 	@$(PYTEST) $(JOBS)
 
