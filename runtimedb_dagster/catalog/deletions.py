@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, Row, and_, bindparam, delete, exists, fals
 from runtimedb_dagster.catalog import schema
 from runtimedb_dagster.catalog.database import Database, require_here, transition
 from runtimedb_dagster.catalog.leases import from_the_future
-from runtimedb_dagster.catalog.versions import forget_versions
+from runtimedb_dagster.catalog.versions import forget_versions, having_any
 from runtimedb_dagster.domain.tables import Connection
 from runtimedb_dagster.domain.versions import PendingDeletion
 
@@ -77,10 +77,11 @@ class DeletionCatalog:
     @transition
     def pointed_at(self, paths: Sequence[str]) -> set[str]:
         """Those of `paths` that a current version has; the sweep must refuse them."""
-        files = schema.version_files
-        current = select(files.c.path).join(schema.tables, schema.tables.c.version_id == files.c.version_id)
+        files = schema.data_files
+        mine = schema.tables.c.version_id == files.c.version_id
+        current = select(files.c.path, files.c.deletes_path).join(schema.tables, mine)
         with self._database.read() as tx:
-            return set(tx.execute(current.where(files.c.path.in_(paths))).scalars())
+            return {path for row in tx.execute(current.where(having_any(paths))) for path in row} & set(paths)
 
     @transition
     def finish(self, deletions: Sequence[PendingDeletion], token: str) -> None:

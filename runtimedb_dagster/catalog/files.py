@@ -64,41 +64,44 @@ def schedule(
 
 
 def rescue(tx: Transaction, reservation: Reservation) -> None:
-    """Keep the file of a reservation, which a version has from this transaction on.
+    """Keep the files of a reservation, which a version has from this transaction on.
 
     Raises:
-        ReservationLostError: a sweep has claimed it.
+        ReservationLostError: a sweep has claimed one.
     """
-    _require(reservation, tx.execute(RESCUE, {"file": reservation.path}))
+    for path in reservation.paths:
+        _require(reservation, tx.execute(RESCUE, {"file": path}))
 
 
 def postpone(tx: Transaction, reservation: Reservation, delete_after: datetime) -> None:
-    """Push the deletion of a file that is still being written further away.
+    """Push the deletion of files that are still being written further away.
 
     Raises:
-        ReservationLostError: a sweep has claimed it.
+        ReservationLostError: a sweep has claimed one.
     """
-    values = {"file": reservation.path, "until": delete_after, "lasting": _lifetime(delete_after)}
-    _require(reservation, tx.execute(POSTPONE, values))
+    for path in reservation.paths:
+        values = {"file": path, "until": delete_after, "lasting": _lifetime(delete_after)}
+        _require(reservation, tx.execute(POSTPONE, values))
 
 
 def is_scheduled(tx: Transaction, reservation: Reservation) -> bool:
-    """Whether the file of a reservation awaits a sweep that has not come yet."""
-    return tx.execute(FIND, {"file": reservation.path}).first() is not None
+    """Whether the files of a reservation await a sweep that has not come yet."""
+    return all(tx.execute(FIND, {"file": path}).first() is not None for path in reservation.paths)
 
 
 def condemn(tx: Transaction, reservation: Reservation, now: datetime) -> None:
-    """Have a file be swept that will not be published, even if a sweep has been there.
+    """Have files be swept that will not be published, even if a sweep has been there.
 
-    A writer that slept for longer than its lease may have made the file only then: so a claim is taken back, and a
+    A writer that slept for longer than its lease may have made a file only then: so a claim is taken back, and a
     pending deletion that is gone is made again, unless the file did get published and only the answer was lost.
     """
-    pending, files = schema.pending_deletions, schema.version_files
-    mine = (pending.c.path == reservation.path) & pending.c.retired_at_sequence.is_(None)
-    again = tx.execute(update(pending).where(mine).values(delete_after=now, claimed_by=None, claimed_until=None))
-    published = select(files.c.path).where(files.c.path == reservation.path)
-    if again.rowcount == 0 and tx.execute(published).first() is None:
-        schedule(tx, [reservation.path], reservation.table.ref, now, UNPUBLISHED)
+    pending, files = schema.pending_deletions, schema.data_files
+    for path in reservation.paths:
+        mine = (pending.c.path == path) & pending.c.retired_at_sequence.is_(None)
+        again = tx.execute(update(pending).where(mine).values(delete_after=now, claimed_by=None, claimed_until=None))
+        published = select(files.c.path).where((files.c.path == path) | (files.c.deletes_path == path))
+        if again.rowcount == 0 and tx.execute(published).first() is None:
+            schedule(tx, [path], reservation.table.ref, now, UNPUBLISHED)
 
 
 def lost(reservation: Reservation) -> ReservationLostError:

@@ -81,7 +81,7 @@ class LeaseCatalog:
     @transition
     def visible(self, lease: Lease, connection_id: str, schema_name: str, table_name: str) -> Version | None:
         """The version of a table, by its address to the letter, in the lease's snapshot."""
-        publications, versions, files = schema.publications, schema.versions, schema.version_files
+        publications, versions, files = schema.publications, schema.versions, schema.data_files
         with self._database.read() as tx:
             rows = tx.execute(
                 select(*selected_columns())
@@ -93,7 +93,7 @@ class LeaseCatalog:
                     publications.c.table_name == table_name,
                     *_in_snapshot(lease),
                 )
-                .order_by(files.c.path)
+                .order_by(files.c.number)
             ).all()
         return version_of(rows) if rows else None
 

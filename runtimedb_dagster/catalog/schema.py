@@ -30,6 +30,7 @@ __all__ = [
     "MICROSECOND",
     "UtcTime",
     "connections",
+    "data_files",
     "lake",
     "leases",
     "metadata",
@@ -38,7 +39,6 @@ __all__ = [
     "refresh_slots",
     "set_in_the_future",
     "tables",
-    "version_files",
     "versions",
 ]
 
@@ -126,6 +126,11 @@ tables = Table(
     # When, and by the refresh of which number, the source was last found to hold what the version holds.
     Column("checked_at", UtcTime),
     Column("checked_sequence", BigInteger),
+    # What that refresh did.
+    Column("refreshed", JSON(none_as_null=True)),
+    # When the version was last compared with the whole source, and why it can't be a base any more.
+    Column("audited_at", UtcTime),
+    Column("distrusted", Text),
     UniqueConstraint("connection_id", "schema_name", "table_name", name="uq_tables_address"),
 )
 
@@ -139,16 +144,27 @@ versions = Table(
     Column("recipe", String(32)),
     Column("created_at", UtcTime, nullable=False),
     Column("duration_ms", BigInteger, nullable=False),
+    # Until when the source is known to have held the content, in the words of its dialect; it moves on.
+    Column("position", JSON(none_as_null=True)),
+    Column("hashed_by", Text),
+    Column("trusts", Text),
 )
 
-# A file may be of several versions.
-version_files = Table(
-    "version_files",
+# A data file, and which of its rows are no longer part of the version. Either may be of several versions.
+data_files = Table(
+    "data_files",
     metadata,
     Column("version_id", String(32), primary_key=True),
     Column("path", NAME, primary_key=True, index=True),
+    # The oldest has the lowest.
+    Column("number", Integer, nullable=False),
     Column("rows", BigInteger, nullable=False),
     Column("bytes", BigInteger, nullable=False),
+    Column("sums", Text),
+    Column("deletes_path", NAME, index=True),
+    Column("deletes_rows", BigInteger),
+    Column("deletes_bytes", BigInteger),
+    Column("deletes_sums", Text),
 )
 
 # From which number to which a version is its table's. Names, not a reference to `tables`: a reader's snapshot outlives

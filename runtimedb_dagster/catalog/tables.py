@@ -14,7 +14,8 @@ from runtimedb_dagster.catalog.connections import connection_of
 from runtimedb_dagster.catalog.database import Database, transition
 from runtimedb_dagster.catalog.differences import Address, Difference, source_columns
 from runtimedb_dagster.catalog.versions import selected_columns, version_of
-from runtimedb_dagster.domain.errors import ConnectionNotFoundError, TableNotFoundError
+from runtimedb_dagster.domain.errors import ConnectionNotFoundError, RefreshError, TableNotFoundError
+from runtimedb_dagster.domain.facts import RefreshFacts
 from runtimedb_dagster.domain.names import TableRef
 from runtimedb_dagster.domain.recipes import Recipes
 from runtimedb_dagster.domain.tables import Connection, DiscoveredTable, DiscoveryChanges, Table
@@ -70,6 +71,19 @@ class TableCatalog:
         return table
 
     @transition
+    def again(self, table: Table) -> Table:
+        """A table as it is now.
+
+        Raises:
+            RefreshError: it was dropped.
+        """
+        with self._database.read() as tx:
+            found = _tables(tx.execute(_selected().where(schema.tables.c.id == table.id)))
+        if not found:
+            raise RefreshError(f"{table.ref} was dropped while it was refreshed")
+        return found[0]
+
+    @transition
     def record_discovery(
         self,
         connection: Connection,
@@ -117,7 +131,7 @@ class TableCatalog:
 
 def _selected() -> Select[Any]:
     """Tables with their versions, a row for each file of a version."""
-    publications, versions, files = schema.publications, schema.versions, schema.version_files
+    publications, versions, files = schema.publications, schema.versions, schema.data_files
     of_table = publications.c.version_id == schema.tables.c.version_id
     return (
         select(
@@ -130,7 +144,7 @@ def _selected() -> Select[Any]:
         .outerjoin(publications, and_(of_table, publications.c.until_sequence.is_(None)))
         .outerjoin(versions, versions.c.id == schema.tables.c.version_id)
         .outerjoin(files, files.c.version_id == schema.tables.c.version_id)
-        .order_by("connection_name", schema.tables.c.schema_name, schema.tables.c.table_name, files.c.path)
+        .order_by("connection_name", schema.tables.c.schema_name, schema.tables.c.table_name, files.c.number)
     )
 
 
@@ -155,4 +169,7 @@ def _table(rows: Sequence[Row[Any]]) -> Table:
         previous_rows=row.previous_rows,
         checked_at=row.checked_at,
         checked_sequence=row.checked_sequence,
+        refreshed=RefreshFacts.from_dict(row.refreshed) if row.refreshed else None,
+        audited_at=row.audited_at,
+        distrusted=row.distrusted,
     )

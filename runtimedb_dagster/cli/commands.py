@@ -225,6 +225,35 @@ def query(settings: Callable[[], Settings], sql: str, fetch_missing: bool, as_js
 
 
 @cli.command()
+@click.argument("connection")
+@click.argument("schema_name")
+@click.argument("table_name")
+@as_json_option
+@click.pass_obj
+def files(settings: Callable[[], Settings], connection: str, schema_name: str, table_name: str, as_json: bool) -> None:
+    """List the files that a table's version is made of."""
+    with _open(settings) as db:
+        version, locations = db.files(connection, schema_name, table_name)
+    terminal.show_files(version, locations, as_json=as_json)
+
+
+@cli.command()
+@click.argument("connection")
+@click.argument("schema_name")
+@click.argument("table_name")
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@as_json_option
+@click.pass_obj
+def export(
+    settings: Callable[[], Settings], connection: str, schema_name: str, table_name: str, file: Path, as_json: bool
+) -> None:
+    """Write a table's version into FILE, as one plain Parquet file."""
+    with _open(settings) as db:
+        rows = db.export(connection, schema_name, table_name, file)
+    terminal.show_result({"file": str(file), "rows": rows}, as_json=as_json)
+
+
+@cli.command()
 @as_json_option
 @click.pass_obj
 def sweep(settings: Callable[[], Settings], as_json: bool) -> int:
@@ -237,11 +266,32 @@ def sweep(settings: Callable[[], Settings], as_json: bool) -> int:
 
 @cli.command()
 @click.option("--deep", is_flag=True, help="Read every version whole, and compare its content with what was written.")
+@click.option(
+    "--source", metavar="CONNECTION", help="Audit: read its tables whole, and compare them with their versions."
+)
+@click.argument("schema_name", required=False)
+@click.argument("table_name", required=False)
 @as_json_option
 @click.pass_obj
-def verify(settings: Callable[[], Settings], deep: bool, as_json: bool) -> int:
-    """Check that nothing is lost, torn or left over; exit status 1 if something is."""
+def verify(
+    settings: Callable[[], Settings],
+    deep: bool,
+    source: str | None,
+    schema_name: str | None,
+    table_name: str | None,
+    as_json: bool,
+) -> int:
+    """Check that nothing is lost, torn or left over; exit status 1 if something is.
+
+    With --source, compare tables (all that have a version, or SCHEMA_NAME TABLE_NAME) with what their source holds.
+    """
+    if schema_name and not source:
+        raise RequestError("verify takes a table with --source only")
     with _open(settings) as db:
+        if source:
+            audited = db.audit(source, schema_name, table_name)
+            terminal.show_audit(audited, as_json=as_json)
+            return 1 if any(each.same is False for each in audited) else 0
         findings = db.verify(deep=deep)
     terminal.show_findings(findings, as_json=as_json)
     return 1 if findings else 0

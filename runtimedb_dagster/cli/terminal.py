@@ -8,7 +8,7 @@ import json
 import logging
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import date, datetime
@@ -26,6 +26,8 @@ from rich.text import Text
 from runtimedb_dagster.common.words import counted
 from runtimedb_dagster.domain import outcomes
 from runtimedb_dagster.domain.tables import Connection, Table
+from runtimedb_dagster.domain.versions import Version
+from runtimedb_dagster.engine.audit import Audited
 from runtimedb_dagster.engine.verify import Finding
 from runtimedb_dagster.query.result import Result
 
@@ -33,12 +35,15 @@ __all__ = [
     "ShowProgress",
     "ask",
     "connection_dict",
+    "files_dict",
     "plain",
     "print_json",
     "progress",
     "say",
+    "show_audit",
     "show_connections",
     "show_error",
+    "show_files",
     "show_findings",
     "show_result",
     "show_rows",
@@ -172,6 +177,19 @@ def show_tables(tables: Sequence[Table], *, as_json: bool) -> None:
     _grid(("table", "kind", "columns", "rows", "bytes", "refreshed"), rows)
 
 
+def show_files(version: Version, locations: Mapping[str, str], *, as_json: bool) -> None:
+    """A line per data file, with where it is and which of its rows are deleted."""
+    if as_json:
+        print_json([file | {"location": locations[file["path"]]} for file in files_dict(version)])
+        return
+    rows = [
+        (locations[file.path], file.rows, file.bytes, file.deletes.rows if file.deletes else 0,
+         locations[file.deletes.path] if file.deletes else "")
+        for file in version.files
+    ]  # fmt: skip
+    _grid(("file", "rows", "bytes", "deleted", "deletes file"), rows)
+
+
 def show_findings(findings: Sequence[Finding], *, as_json: bool) -> None:
     """A line per finding, or that there is none."""
     if as_json:
@@ -180,6 +198,16 @@ def show_findings(findings: Sequence[Finding], *, as_json: bool) -> None:
     for finding in findings:
         say(f"{finding.invariant} {finding.subject}: {finding.message}")
     say(counted(len(findings), "finding") if findings else "All is well: no findings")
+
+
+def show_audit(audited: Sequence[Audited], *, as_json: bool) -> None:
+    """A line per table."""
+    if as_json:
+        print_json([each.to_dict() for each in audited])
+        return
+    words = {True: "the same", False: "different", None: "not compared"}
+    for each in audited:
+        say(f"{each.table}: {words[each.same]}{f': {each.message}' if each.message else ''}")
 
 
 def connection_dict(connection: Connection) -> dict[str, Any]:
@@ -198,16 +226,21 @@ def progress(title: str) -> Iterator[ShowProgress]:
         SpinnerColumn(),
         TextColumn("{task.description}"),
         BarColumn(),
-        TextColumn("{task.completed}/{task.total} tables, {task.fields[rows]:,} rows, {task.fields[rate]:,} rows/s"),
+        TextColumn(
+            "{task.completed}/{task.total} tables{task.fields[unchanged]}, {task.fields[rows]:,} rows, "
+            "{task.fields[rate]:,} rows/s"
+        ),
         TimeElapsedColumn(),
     )
     with Progress(*columns, console=err, transient=True) as bar:
-        task = bar.add_task(escape(plain(title)), total=None, rows=0, rate=0)
+        task = bar.add_task(escape(plain(title)), total=None, rows=0, rate=0, unchanged="")
         started = perf_counter()
 
         def update(state: outcomes.Progress) -> None:
             rate = round(state.rows / max(perf_counter() - started, 0.001))
-            bar.update(task, completed=state.tables_done, total=state.tables, rows=state.rows, rate=rate)
+            unchanged = f" ({state.unchanged} unchanged)" if state.unchanged else ""
+            done, total = state.tables_done, state.tables
+            bar.update(task, completed=done, total=total, rows=state.rows, rate=rate, unchanged=unchanged)
 
         yield update
 
@@ -235,9 +268,31 @@ def _table_dict(table: Table) -> dict[str, Any]:
         "table_name": table.table_name,
         "partition_key": table.ref.partition_key,
         **{key: value for key, value in asdict(table).items() if key != "ref"},
-        "version": asdict(table.version) | {"bytes": table.version.bytes} if table.version else None,
+        "version": _version_dict(table.version) if table.version else None,
         "modified": table.modified,
     }
+
+
+def _version_dict(version: Version) -> dict[str, Any]:
+    """A version as JSON, without what only its next refresh needs."""
+    left_out = ("position", "hashed_by", "files")
+    fields = {name: value for name, value in asdict(version).items() if name not in left_out}
+    return fields | {"files": files_dict(version), "bytes": version.bytes}
+
+
+def files_dict(version: Version) -> list[dict[str, Any]]:
+    """The files of a version as JSON."""
+    return [
+        {
+            "path": file.path,
+            "rows": file.rows,
+            "bytes": file.bytes,
+            "deletes": {"path": file.deletes.path, "rows": file.deletes.rows, "bytes": file.deletes.bytes}
+            if file.deletes
+            else None,
+        }
+        for file in version.files
+    ]
 
 
 def _refreshed(table: Table) -> str:

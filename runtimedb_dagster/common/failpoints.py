@@ -42,6 +42,11 @@ POINTS = {
     "after_reserve": ACTIONS[:3],
     "after_first_rows": ACTIONS[:3],  # passed by every 2,048 rows, roughly
     "after_close": ACTIONS[:3],
+    # Of a version of several files: when rows of the base were written again, when the first of the new files is in
+    # the storage and the next is not, and after each deletes file.
+    "after_fold": ACTIONS[:3],
+    "between_files": ACTIONS[:3],
+    "after_deletes_file": ACTIONS[:3],
     "after_fsync": ACTIONS[:3],
     "after_rename": ACTIONS[:3],
     "after_upload_part": ACTIONS,

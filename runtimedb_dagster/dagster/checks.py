@@ -29,17 +29,19 @@ __all__ = [
 
 MAX_AGE = "max_age"
 SHOWN_COLUMNS = "shown_columns"
+AUDITS = "audits"
 DESCRIPTIONS = {
     "versions_readable": "The files that the run published open, and hold the rows that the catalog says.",
     "row_counts": "No version has far fewer rows than the one before (option min_row_ratio, default 0.5).",
     MAX_AGE: "No table was last refreshed longer ago than the option max_age says.",
     SHOWN_COLUMNS: "No version shows a column that the options mask and exclude_columns hide since it was made.",
+    AUDITS: "Every table that was compared with the whole of its source was what changes had made of it.",
     "deletions": "No replaced file has failed to be deleted again and again.",
 }
 SHOWN = 50
 TOLERATED_ATTEMPTS = 5
 VERIFIED = "Nothing is lost, torn, left over, or shown that is to be hidden."
-SEVERE = ("versions_readable", SHOWN_COLUMNS)
+SEVERE = ("versions_readable", SHOWN_COLUMNS, AUDITS)
 
 
 def check_specs(key: dg.AssetKey) -> list[dg.AssetCheckSpec]:
@@ -57,6 +59,7 @@ def check_results(
         result_of(key, "row_counts", _collapsed(tables, found.options.min_row_ratio)),
         result_of(key, MAX_AGE, stale_tables(found, tables)),
         result_of(key, SHOWN_COLUMNS, exposing_tables(db, found, tables)),
+        result_of(key, AUDITS, _drifted(tables)),
         result_of(key, "deletions", _failing_deletions(db, found)),
     ]
 
@@ -104,6 +107,15 @@ def _collapsed(tables: Sequence[Table], ratio: float) -> list[str]:
         f"{table.ref}: {version.rows:,} rows after {table.previous_rows:,}"
         for table in tables
         if (version := table.version) and table.previous_rows and version.rows < ratio * table.previous_rows
+    ]
+
+
+def _drifted(tables: Sequence[Table]) -> list[str]:
+    """Tables that an audit found to be something else than changes had made of them, until the next refresh."""
+    return [
+        f"{table.ref}: {found}"
+        for table in tables
+        if (found := table.distrusted or (table.refreshed.drift if table.refreshed else ""))
     ]
 
 

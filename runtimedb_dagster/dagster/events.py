@@ -25,6 +25,7 @@ from dagster._core.events import (
 
 from runtimedb_dagster.common.words import counted
 from runtimedb_dagster.domain.columns import VersionColumn
+from runtimedb_dagster.domain.facts import RefreshFacts
 from runtimedb_dagster.domain.names import RESULT, ROW_COUNT
 from runtimedb_dagster.domain.outcomes import Event, Failed, Outcome, Progress, Published, Unchanged, Waiting
 from runtimedb_dagster.domain.tables import Table
@@ -189,15 +190,35 @@ def _metadata(outcome: Published | Unchanged) -> dict[str, Any]:
         "schema changes": "; ".join(changes) or "none",
         "bytes": version.bytes,
         "duration (s)": seconds,
-        "rows per second": round(version.rows / max(seconds, 0.001)),
+        "rows per second": round(outcome.facts.rows_read / max(seconds, 0.001)),
         "version": version.id,
+        **_facts(outcome.facts),
+        "exactness": version.trusts or "exact",
     }
+    if not version.is_plain:
+        metadata["paths"] = list(version.paths)
     if isinstance(outcome, Published) and outcome.replaced:
         metadata["replaced version"] = outcome.replaced.id
     if remarks := {column.name: column.remark for column in version.columns if column.remark}:
         metadata["declared"] = remarks
     columns = dg.TableSchema(columns=[_column(column) for column in version.columns])
     return metadata | {"dagster/uri": _uri(outcome.location), "dagster/column_schema": columns}
+
+
+def _facts(facts: RefreshFacts) -> dict[str, Any]:
+    """How the table was read; numbers as numbers, so that the UI plots them."""
+    reason = {"reason": facts.reason} if facts.reason else {}
+    changed = {"rows inserted": facts.rows_inserted, "rows updated": facts.rows_updated}
+    changed |= {"rows deleted": facts.rows_deleted}
+    return {
+        "mode": facts.mode,
+        **reason,
+        "rows read": facts.rows_read,
+        **{name: count for name, count in changed.items() if count is not None},
+        "files": facts.files,
+        "bytes written": facts.bytes_written,
+        "rows folded": facts.rows_folded,
+    }
 
 
 def _uri(location: str) -> str:

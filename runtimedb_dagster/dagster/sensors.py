@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 import dagster as dg
 
+from runtimedb_dagster.common.heartbeat import utc_now
 from runtimedb_dagster.dagster.checks import (
     MAX_AGE,
     SHOWN_COLUMNS,
@@ -27,6 +28,8 @@ from runtimedb_dagster.domain.options import ConnectionOptions
 from runtimedb_dagster.domain.requests import DiscoveryResult
 from runtimedb_dagster.domain.settings import Settings
 from runtimedb_dagster.domain.tables import Connection, Table
+from runtimedb_dagster.engine.engine import Engine
+from runtimedb_dagster.engine.strategy import may_be_surveyed
 
 __all__ = ["build_sensor"]
 
@@ -65,6 +68,8 @@ def build_sensor(connection: Connection, settings: Settings, job: dg.JobDefiniti
         summary = f"{found.tables_discovered} tables discovered, {found.tables_modified} modified; {synced}"
         memory = _Memory.of(context.cursor, connection)
         wanted = {_state(table): table.ref.partition_key for table in tables if _needs_refresh(table, options)}
+        if options.refresh_on_change:
+            wanted |= _changed(db.engine, db.connection(connection.name), tables)
         current = db.connection(connection.name)
         problems = {MAX_AGE: stale_tables(current, tables), SHOWN_COLUMNS: exposing_tables(db, current, tables)}
         counts = {name: len(listed) for name, listed in problems.items()} | {MODIFIED: found.tables_modified}
@@ -141,6 +146,19 @@ def _changed_checks(
 
 def _needs_refresh(table: Table, options: ConnectionOptions) -> bool:
     return options.materialize_new if table.version is None else options.refresh_modified and table.modified
+
+
+def _changed(engine: Engine, connection: Connection, tables: Sequence[Table]) -> dict[str, str]:
+    """The keys of cached tables that their source says have changed, by what they are like now."""
+    asked = [table for table in tables if may_be_surveyed(table)]
+    same = {outcome.ref for outcome in engine.survey(connection, asked)}
+    # Once more in an hour, if nothing came of it until then.
+    hour = f"{utc_now():%Y%m%d%H}"
+    return {
+        f"{table.id} {table.checked_sequence} {hour}": table.ref.partition_key
+        for table in asked
+        if table.ref not in same
+    }
 
 
 def _state(table: Table) -> str:

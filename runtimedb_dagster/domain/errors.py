@@ -18,6 +18,7 @@ Each message names the connection, the table, what happened, and what to do::
     │   ├── TypeContractError       a value has no exact form in a version
     │   ├── TableUnavailableError   its source is unavailable or locked (a SourceUnavailableError, too)
     │   ├── SupersededError         a refresh that started later has already published
+    │   ├── BaseReplacedError       another one has replaced the version of which it keeps files
     │   └── ReservationLostError    the sweep has already claimed the new file
     ├── StorageError                a version's file can't be written, read or deleted
     │   ├── StorageUnavailableError it is unavailable now; a retry may help
@@ -31,6 +32,7 @@ Each message names the connection, the table, what happened, and what to do::
 from __future__ import annotations
 
 __all__ = [
+    "BaseReplacedError",
     "CatalogError",
     "CatalogMovedError",
     "CatalogUnavailableError",
@@ -129,6 +131,10 @@ class TypeContractError(RefreshError):
 
 class SupersededError(RefreshError):
     """A refresh of the table that started later has already published; this one's data is older."""
+
+
+class BaseReplacedError(RefreshError):
+    """The version of which a refresh keeps files is no longer the table's, or not to be relied on."""
 
 
 class ReservationLostError(RefreshError):

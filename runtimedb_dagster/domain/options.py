@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from functools import cached_property
 from pathlib import PurePath
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
@@ -54,6 +54,11 @@ class ConnectionOptions(BaseModel):
     )
     refresh_cron: str | None = Field(default=None, description="when to refresh all cached tables, such as `0 * * * *`")
     materialize_new: bool = Field(default=False, description="true: the sensor refreshes tables that it found new")
+    refresh_on_change: bool = Field(
+        default=False,
+        description="true: at each discovery the sensor asks which cached tables changed, and refreshes those; where "
+        "the source can tell",
+    )
     refresh_modified: bool = Field(default=False, description="true: the sensor refreshes tables with other columns")
     min_row_ratio: float = Field(
         default=0.5, ge=0, le=1, description="a version with fewer rows than this part of the one before is reported"
@@ -76,6 +81,40 @@ class ConnectionOptions(BaseModel):
     mask: dict[str, str] | None = Field(
         default=None, description="columns to mask by sha256, null or redact, such as `*email*:sha256`"
     )
+    changes: Literal["auto", "cursor", "full"] = Field(
+        default="auto",
+        description="auto: only what changed is read, where the source can tell; cursor: where it can't, what the "
+        "column of the option cursor says is new, which is declared; full: tables are read whole",
+    )
+    cursor: Names = Field(
+        default=(), description="with changes=cursor: patterns of the columns that say what is new, as `*.updated_at`"
+    )
+    lookback: Duration = Field(
+        default=timedelta(0),
+        ge=timedelta(0),
+        description="how far before the greatest cursor is read again: a duration, or so many whole numbers",
+    )
+    key: Names = Field(
+        default=(), description="with a cursor: patterns of the columns that rows are known by, if not the primary key"
+    )
+    append: bool = Field(default=False, description="with a cursor, true: rows are only ever added; declared")
+    full_every: Duration | None = Field(
+        default=None,
+        ge=timedelta(seconds=1),
+        description="how often a table that is read by a cursor is compared with the whole of it (default: P7D)",
+    )
+    audit_every: Duration | None = Field(
+        default=None,
+        ge=timedelta(seconds=1),
+        description="how often a refresh also reads a table whole, and compares, such as P30D",
+    )
+    trust_hints: bool = Field(
+        default=False, description="true: a source's hint that nothing changed is enough not to read a table; declared"
+    )
+    where_is_stable: bool = Field(
+        default=False,
+        description="true: the conditions of where depend on the row alone, though that can't be seen; declared",
+    )
     read_timeout: float | None = Field(
         default=None,
         gt=0,
@@ -90,7 +129,7 @@ class ConnectionOptions(BaseModel):
     )
     password_file: str | None = Field(default=None, description="a file that holds the password, read at each use")
 
-    @field_validator("include", "exclude", "columns", "exclude_columns", mode="before")
+    @field_validator("include", "exclude", "columns", "exclude_columns", "cursor", "key", mode="before")
     @classmethod
     def _list(cls, given: Any) -> Any:
         return _names(given) if isinstance(given, str) else given

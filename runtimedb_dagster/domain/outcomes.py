@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from runtimedb_dagster.domain.facts import RefreshFacts
 from runtimedb_dagster.domain.names import TableRef
 from runtimedb_dagster.domain.versions import Version
 
@@ -18,25 +19,33 @@ class Published:
         version: what serves from now on.
         replaced: what served until now, if the table had a version.
         schema_changes: what is different in the columns since then, in words.
-        location: where the version is, as DuckDB reads it.
+        location: where the version is: its file, if it is just one, else the folder of the table's files.
+        facts: what the refresh did.
     """
 
     ref: TableRef
     version: Version
     duration_ms: int
     location: str
+    facts: RefreshFacts
     replaced: Version | None = None
     schema_changes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Unchanged:
-    """The source holds what the table's version holds, which goes on serving."""
+    """The source holds what the table's version holds, which goes on serving.
+
+    Attributes:
+        location: see `Published`.
+        facts: what the refresh did.
+    """
 
     ref: TableRef
     version: Version
     duration_ms: int
     location: str
+    facts: RefreshFacts
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +82,14 @@ class Progress:
     Attributes:
         tables: how many there are; None where that is not known.
         rows: those of finished tables, and those of tables that are being read.
+        unchanged: how many of the finished tables did not change.
     """
 
     tables_done: int
     tables: int | None
     rows: int
     reading: tuple[TableProgress, ...] = ()
+    unchanged: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar
 
 from runtimedb_dagster.domain.errors import RequestError
+from runtimedb_dagster.domain.facts import Mode
 from runtimedb_dagster.domain.names import TableRef
 from runtimedb_dagster.domain.tables import Connection
 
@@ -35,7 +36,8 @@ class RefreshRequest:
         data: False discovers tables and columns, True makes new versions.
         include_uncached: False leaves out tables that have no version yet.
         partition_keys: of a connection's tables, only these, by their partitions' keys; empty: all.
-        full: a version that holds the content already is kept only if its file, read whole, does too.
+        full: tables are read whole, whatever their source says of what changed; a version that holds the content
+            already is kept only if its files, read whole, do too.
     """
 
     connection: str | None = None
@@ -126,25 +128,40 @@ class DiscoveryResult(_Result):
 
 @dataclass(frozen=True)
 class TableRefreshResult(_Result):
-    """A new version of one table."""
+    """One table, as its source holds it; see `RefreshFacts` for how it was read."""
+
+    left_out_while_empty = frozenset({"warnings", "reason"})
 
     connection_id: str
     schema_name: str
     table_name: str
     rows_synced: int
     duration_ms: int
+    mode: Mode = "full"
+    reason: str = ""
+    rows_read: int = 0
+    rows_inserted: int | None = None
+    rows_updated: int | None = None
+    rows_deleted: int | None = None
     warnings: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class ConnectionRefreshResult(_Result):
-    """New versions of a connection's tables; `errors` names those that have none."""
+    """A connection's tables, as its source holds them; `errors` names those that have no new version.
+
+    Attributes:
+        tables_unchanged: those that hold what they held before, counted among the refreshed.
+        rows_read: rows and keys that came from the source.
+    """
 
     connection_id: str
     tables_refreshed: int
     tables_failed: int
     total_rows: int
     duration_ms: int
+    tables_unchanged: int = 0
+    rows_read: int = 0
     errors: list[dict[str, str]] = field(default_factory=list)
     warnings: list[dict[str, str]] = field(default_factory=list)
 

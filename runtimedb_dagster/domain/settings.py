@@ -91,6 +91,9 @@ class Settings(BaseSettings):
         description="how long a reader's versions are kept after it was last heard of",
     )
     parallel_refresh: int = Field(default=4, ge=1, le=64, description="tables of one connection refreshed at a time")
+    fold_below: int = Field(
+        default=100_000, ge=0, description="a version of at most so many rows is kept in one plain Parquet file"
+    )
     retry_delay: Duration = Field(
         default=timedelta(seconds=10),
         ge=timedelta(0),

@@ -9,6 +9,7 @@ from typing import Literal
 
 from runtimedb_dagster.domain.columns import SourceColumn
 from runtimedb_dagster.domain.errors import ConfigurationError
+from runtimedb_dagster.domain.facts import RefreshFacts
 from runtimedb_dagster.domain.names import TableRef
 from runtimedb_dagster.domain.options import ConnectionOptions
 from runtimedb_dagster.domain.versions import SequenceNumber, Version
@@ -76,6 +77,9 @@ class Table:
         checked_at: when a refresh last found the source to hold what `version` holds.
         checked_sequence: the number of the refresh that found so, taken before it read the source; or of the purge
             since which there is no version.
+        refreshed: what that refresh did; None if a release did it that kept nothing.
+        audited_at: when the version, or one that led to it, was last found to be what the whole source holds.
+        distrusted: why the version can't be a base, and the next refresh reads the table whole.
     """
 
     id: str
@@ -92,6 +96,9 @@ class Table:
     previous_rows: int | None = None
     checked_at: datetime | None = None
     checked_sequence: SequenceNumber | None = None
+    refreshed: RefreshFacts | None = None
+    audited_at: datetime | None = None
+    distrusted: str | None = None
 
     @property
     def connection(self) -> str:

@@ -9,7 +9,7 @@ from runtimedb_dagster.common import failpoints
 from runtimedb_dagster.common.heartbeat import renewed, utc_now
 from runtimedb_dagster.domain.errors import RequestError, SupersededError, TableNotFoundError
 from runtimedb_dagster.domain.names import TableRef
-from runtimedb_dagster.domain.outcomes import Event, Failed, Outcome
+from runtimedb_dagster.domain.outcomes import Event, Failed, Outcome, Unchanged
 from runtimedb_dagster.domain.requests import RefreshRequest
 from runtimedb_dagster.domain.settings import Settings
 from runtimedb_dagster.domain.tables import Connection, Table
@@ -19,6 +19,7 @@ from runtimedb_dagster.engine.discovery import Discoverer
 from runtimedb_dagster.engine.file_reader import FileReader
 from runtimedb_dagster.engine.ownership import Owner
 from runtimedb_dagster.engine.refresh import Refresher
+from runtimedb_dagster.engine.strategy import audit_due, may_be_surveyed
 from runtimedb_dagster.engine.sweep import Sweeper
 from runtimedb_dagster.engine.verify import Finding, altered, exposed, unreadable, verify
 from runtimedb_dagster.sources.registry import open_source
@@ -126,6 +127,23 @@ class Engine:
         with open_source(connection, self.settings.duckdb_config) as source:
             for event in refresh_many(self.refresher, source, connection, left, limit, full=full):
                 yield self._overtaken(connection, event) if _is_superseded(event) else event
+
+    def survey(self, connection: Connection, tables: Sequence[Table]) -> list[Unchanged]:
+        """Ask of some of a connection's tables at once whether they are what their source holds.
+
+        Returns:
+            The outcomes of those of which the source proves it; the others are to be refreshed.
+
+        Raises:
+            SourceError, StorageError
+        """
+        # What is to be audited is read by itself.
+        asked = [table for table in tables if not audit_due(table, connection.options, utc_now())]
+        if not any(map(may_be_surveyed, asked)):
+            return []
+        self.owner.require()
+        with open_source(connection, self.settings.duckdb_config) as source:
+            return self.refresher.survey(source, asked, thorough=True)
 
     def _overtaken(self, connection: Connection, event: Event) -> Event:
         """The version that a later refresh published, unless that is gone again."""

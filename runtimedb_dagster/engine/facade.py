@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
+from pathlib import Path
 from time import perf_counter
 
 from typing_extensions import Self
@@ -27,7 +28,9 @@ from runtimedb_dagster.domain.requests import (
 from runtimedb_dagster.domain.settings import Settings
 from runtimedb_dagster.domain.tables import Connection, Table
 from runtimedb_dagster.domain.versions import PendingDeletion, Version
+from runtimedb_dagster.engine.audit import Audited, audit
 from runtimedb_dagster.engine.engine import Engine
+from runtimedb_dagster.engine.export import export, files
 from runtimedb_dagster.engine.registration import Options, check, configure, connect, purge
 from runtimedb_dagster.engine.results import connection_result, table_result
 from runtimedb_dagster.engine.verify import Finding
@@ -294,6 +297,32 @@ class RuntimeDB:
             raise outcome.error
         return outcome.version
 
+    def files(self, connection: str, schema_name: str, table_name: str) -> tuple[Version, Mapping[str, str]]:
+        """The version of a table, and where its files are, as DuckDB reads them, by their paths in the storage.
+
+        Raises:
+            ConnectionNotFoundError, TableNotFoundError, TableNotCachedError
+        """
+        return files(self.engine, connection, schema_name, table_name)
+
+    def export(self, connection: str, schema_name: str, table_name: str, file: str | Path) -> int:
+        """Write a table's version as one plain Parquet file, for readers that know no deletes files.
+
+        Args:
+            connection: name or id.
+            schema_name: of the table.
+            table_name: of the table.
+            file: where to; nothing may be there.
+
+        Returns:
+            How many rows it has.
+
+        Raises:
+            ConnectionNotFoundError, TableNotFoundError, TableNotCachedError
+            StorageError: the file is there, or can't be written.
+        """
+        return export(self.engine, connection, schema_name, table_name, Path(file))
+
     # Upkeep
 
     def sweep(self, now: datetime | None = None) -> SweepResult:
@@ -313,6 +342,29 @@ class RuntimeDB:
             deep: also read every version whole, and compare its content with what was written.
         """
         return self.engine.verify(deep=deep)
+
+    def audit(self, connection: str, schema_name: str | None = None, table_name: str | None = None) -> list[Audited]:
+        """Read tables whole, and compare them with what their next refresh by changes would make; publishes nothing.
+
+        A table that differs is read whole by its next refresh.
+
+        Args:
+            connection: name or id.
+            schema_name: with `table_name`, the one table; without, all that have a version.
+            table_name: see `schema_name`.
+
+        Raises:
+            RequestError: one of `schema_name` and `table_name` is missing.
+            ConnectionNotFoundError, TableNotFoundError, SourceError
+        """
+        if bool(schema_name) != bool(table_name):
+            raise RequestError("an audit of one table takes its schema_name and table_name")
+        found = self._catalog.connections.get(connection)
+        if schema_name and table_name:
+            tables = [self._catalog.tables.get(found, schema_name, table_name)]
+        else:
+            tables = [table for table in self._catalog.tables.list(found) if table.cached]
+        return list(audit(self.engine, found, tables))
 
     def pending_deletions(self) -> list[PendingDeletion]:
         """All pending deletions, soonest first."""

@@ -3,7 +3,8 @@
 DuckDB's `hash` alone would not do: it is the same for NULL and `[]`, for `[[1], [2]]` and `[[1, 2]]`, for 0.0 and -0.0,
 for 1 and 2^64 in wide numbers. So each value becomes arguments of `hash` among which no two values are alike, and each
 row two hashes of 64 bits, over other arguments in another order. Both are summed up: exclusive or would not notice two
-values that changed places.
+values that changed places. Sums can be added and taken apart, so a refresh by changes keeps them up without reading
+what it keeps.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ from duckdb.sqltypes import DuckDBPyType
 
 from runtimedb_dagster.common.sql import identifier, literal
 from runtimedb_dagster.domain.columns import VersionColumn
+from runtimedb_dagster.domain.versions import NO_SUMS, Sums
 
-__all__ = ["content", "is_comparable", "scan"]
+__all__ = ["content", "fingerprint", "is_comparable", "row_hashes", "scan"]
 
 # Stands before each fingerprint: those of another form can't be compared.
 FORM = "2:"
@@ -35,24 +37,41 @@ def scan(duck: duckdb.DuckDBPyConnection, location: str) -> duckdb.DuckDBPyRelat
     return duck.sql(f"SELECT * FROM read_parquet({literal(location)}, hive_partitioning = false)")
 
 
-def content(held: duckdb.DuckDBPyRelation, columns: Sequence[VersionColumn]) -> tuple[int, str]:
-    """The rows of a whole Parquet file, and its fingerprint. It is comparable under one version of DuckDB only.
+def content(held: duckdb.DuckDBPyRelation, columns: Sequence[VersionColumn]) -> tuple[int, Sums]:
+    """The rows of a relation, and the sums over them. They are comparable under one version of DuckDB only.
 
     Args:
-        held: the file's columns, see `scan`.
-        columns: what they are in the version, of which the fingerprint is too.
+        held: a file's columns, see `scan`.
+        columns: what they are in the version.
     """
+    first, second = row_hashes(held, columns)
+    rows, *sums = held.aggregate(f"count(*), sum(({first})::HUGEINT), sum(({second})::HUGEINT)").fetchall()[0]
+    return rows, Sums(*sums) if rows else NO_SUMS
+
+
+def row_hashes(held: duckdb.DuckDBPyRelation, columns: Sequence[VersionColumn]) -> tuple[str, str]:
+    """SQL of the two hashes of a row of a relation that has the columns of a version."""
     nullable = [column.nullable for column in columns]
+    return _row_hashes(tuple(zip(held.columns, map(str, held.types), nullable, strict=True)))
+
+
+def fingerprint(held: duckdb.DuckDBPyRelation, columns: Sequence[VersionColumn], rows: int, sums: Sums) -> str:
+    """The fingerprint of a version with these columns, of so many rows with these sums.
+
+    Args:
+        held: any relation with the columns and types of its files.
+        columns: what they are in the version.
+        rows: how many there are.
+        sums: over all of them, of this DuckDB.
+    """
     # A geometry is called so only where a column of a file has one.
     shape = [
         (name, re.sub(r"GEOMETRY(\('[^']*'\))?", "BLOB", str(type_)))
         for name, type_ in zip(held.columns, held.types, strict=True)
     ]
-    first, second = _row_hashes(tuple(zip(held.columns, map(str, held.types), nullable, strict=True)))
-    sums = f"count(*), sum(({first})::HUGEINT), sum(({second})::HUGEINT)"
-    rows, *hashes = held.aggregate(sums).fetchall()[0]
-    described = [duckdb.__version__, shape, [_described(column) for column in columns], rows, *map(str, hashes)]
-    return rows, FORM + hashlib.sha256(json.dumps(described).encode()).hexdigest()[:32]
+    hashes = [str(sums.first), str(sums.second)] if rows else ["None", "None"]
+    described = [duckdb.__version__, shape, [_described(column) for column in columns], rows, *hashes]
+    return FORM + hashlib.sha256(json.dumps(described).encode()).hexdigest()[:32]
 
 
 def _described(column: VersionColumn) -> dict[str, str | bool | None]:

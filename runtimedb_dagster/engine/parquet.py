@@ -18,10 +18,11 @@ from runtimedb_dagster.common.sql import identifier
 from runtimedb_dagster.domain.columns import VersionColumn
 from runtimedb_dagster.domain.errors import RefreshError, StorageError
 from runtimedb_dagster.domain.names import TableRef
-from runtimedb_dagster.engine.fingerprint import content, scan
+from runtimedb_dagster.domain.versions import Sums
+from runtimedb_dagster.engine.fingerprint import content, fingerprint, scan
 from runtimedb_dagster.sources.base import Reading
 
-__all__ = ["WrittenFile", "count_rows", "read_back", "write"]
+__all__ = ["WrittenFile", "about", "count_rows", "read_back", "write"]
 
 METADATA_KEY = "runtimedb"
 
@@ -31,14 +32,20 @@ class WrittenFile:
     """What is in a file that was written and read back.
 
     Attributes:
-        recipe: how it was made of the source's rows.
+        sums: over its rows.
+        fingerprint: of a version that is this file.
     """
 
     rows: int
     bytes: int
-    columns: tuple[VersionColumn, ...]
+    sums: Sums
     fingerprint: str
-    recipe: str
+
+
+def about(reading: Reading) -> dict[str, str]:
+    """What a file says of itself."""
+    described = {"table": str(reading.ref), "columns": [column.to_dict() for column in reading.columns]}
+    return {METADATA_KEY: json.dumps(described)}
 
 
 def write(reading: Reading, path: Path) -> int:
@@ -47,29 +54,29 @@ def write(reading: Reading, path: Path) -> int:
     Raises:
         RefreshError: the source failed, a value has no exact form, or the disk is full.
     """
-    about = {"table": str(reading.ref), "columns": [column.to_dict() for column in reading.columns]}
-    rows = reading.write(path, {METADATA_KEY: json.dumps(about)})
+    rows = reading.write(path, about(reading))
     hit("after_close")
     return rows
 
 
-def read_back(reading: Reading, rows: int, path: Path, duck: duckdb.DuckDBPyConnection) -> WrittenFile:
-    """Look at the footer and the content of the file into which a reading has written so many rows.
+def read_back(
+    ref: TableRef, columns: Sequence[VersionColumn], rows: int, path: Path, duck: duckdb.DuckDBPyConnection
+) -> WrittenFile:
+    """Look at the footer and the content of a file of this machine into which so many rows were written.
 
     Raises:
         RefreshError: the source has sent other types than it described.
         StorageError: what was read back is not what was written.
     """
-    columns = tuple(reading.columns)
     if (found := count_rows(path)) != rows:
-        raise StorageError(f"{reading.ref}: {rows} rows were written, but the file's footer says {found}")
+        raise StorageError(f"{ref}: {rows} rows were written, but the file's footer says {found}")
     try:
         held = scan(duck, str(path))
-        _check_columns(reading.ref, held, columns)
-        _, fingerprint = content(held, columns)
+        _check_columns(ref, held, columns)
+        _, sums = content(held, columns)
     except duckdb.Error as error:
-        raise StorageError(f"{reading.ref}: {path}, which was just written, can't be read back: {error}") from error
-    return WrittenFile(rows, path.stat().st_size, columns, fingerprint, reading.recipe)
+        raise StorageError(f"{ref}: {path}, which was just written, can't be read back: {error}") from error
+    return WrittenFile(rows, path.stat().st_size, sums, fingerprint(held, columns, rows, sums))
 
 
 def count_rows(file: Path) -> int:

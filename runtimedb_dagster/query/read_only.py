@@ -12,7 +12,6 @@ from typing import Any, BinaryIO
 
 from fsspec import AbstractFileSystem
 
-from runtimedb_dagster.domain.versions import Version
 from runtimedb_dagster.storage import Storage
 
 __all__ = ["ReadOnlyFiles"]
@@ -32,9 +31,9 @@ class ReadOnlyFiles(AbstractFileSystem):  # type: ignore[misc]  # it has no type
         self._storage = storage
 
     @staticmethod
-    def locations(version: Version) -> list[str]:
-        """What DuckDB reads a version from."""
-        return [f"{SCHEME}://{path}" for path in version.paths]
+    def location(path: str) -> str:
+        """What DuckDB reads a file from."""
+        return f"{SCHEME}://{path}"
 
     def open(self, path: str, mode: str = "rb", **_: Any) -> BinaryIO:
         """A file's content.

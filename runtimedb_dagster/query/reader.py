@@ -9,7 +9,7 @@ import shlex
 import shutil
 import threading
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -142,10 +142,8 @@ class Query:
             named = {(ref.connection, ref.schema_name, ref.table_name) for ref in refs}
             if not handed_out:
                 return self._sandbox_for(named).cursor()
-            versions = self._versions_of(named)
-            tables = {ref: (ReadOnlyFiles.locations(version), version) for ref, version in versions.items()}
             files = ReadOnlyFiles(self._storage)
-            made = self._made(tables, lambda duck: duck.register_filesystem(files))
+            made = self._made(self._versions_of(named), files.location, lambda duck: duck.register_filesystem(files))
             # Whoever has a relation holds on to its connection, and not to this.
             self._handed_out.append(made)
             return made.cursor()
@@ -199,24 +197,21 @@ class Query:
             for sandbox in self._kept:
                 if versions.keys() <= sandbox.refs:
                     return sandbox
-            tables = {ref: (self._locations(version), version) for ref, version in versions.items()}
-            made = self._made(tables, self._storage.make_readable)
+            made = self._made(versions, self._storage.location, self._storage.make_readable)
             # Those that are not kept live as long as their results do.
             self._kept = [*self._kept[-MOST_KEPT + 1 :], made]
             return made
 
     def _made(
         self,
-        tables: Mapping[TableRef, tuple[Sequence[str], Version]],
+        versions: Mapping[TableRef, Version],
+        locate: Callable[[str], str],
         make_readable: Callable[[duckdb.DuckDBPyConnection], None],
     ) -> Sandbox:
         spill = self._temporary / uuid.uuid4().hex
-        made = Sandbox(tables, self._settings.duckdb_config, make_readable, spill)
+        made = Sandbox(versions, locate, self._settings.duckdb_config, make_readable, spill)
         self._open.add(made)
         return made
-
-    def _locations(self, version: Version) -> list[str]:
-        return [self._storage.location(path) for path in version.paths]
 
     def _versions_of(self, names: Iterable[tuple[str, str, str]]) -> dict[TableRef, Version]:
         with self._preparing:

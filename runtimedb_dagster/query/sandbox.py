@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import duckdb
 
 from runtimedb_dagster.common.duck import connect, lock_down
-from runtimedb_dagster.common.sql import identifier, literal, qualified
+from runtimedb_dagster.common.sql import identifier, qualified
 from runtimedb_dagster.domain.names import TableRef
 from runtimedb_dagster.domain.versions import Version
+from runtimedb_dagster.query.live import live_rows
 from runtimedb_dagster.query.statements import tables_named
 
 __all__ = ["Parameters", "Sandbox", "tables_named"]
@@ -29,13 +30,15 @@ class Sandbox:
 
     def __init__(
         self,
-        tables: Mapping[TableRef, tuple[Sequence[str], Version]],
+        tables: Mapping[TableRef, Version],
+        locate: Callable[[str], str],
         config: Mapping[str, Any],
         make_readable: Callable[[duckdb.DuckDBPyConnection], None],
         spill: Path,
     ) -> None:
-        """Make tables views, given where the files of their versions are; what exceeds memory goes to `spill`.
+        """Make tables views of their versions; what exceeds memory goes to `spill`.
 
+        `locate` says where DuckDB reads a file from, by its path in the storage.
         `make_readable` lets DuckDB read the locations, before everything else is put out of reach.
         """
         self.refs = set(tables)
@@ -48,9 +51,9 @@ class Sandbox:
             self._duck.execute(f"ATTACH ':memory:' AS {identifier(connection)}")
         if tables:
             make_readable(self._duck)
-        for ref, (locations, version) in tables.items():
-            self._create_view(ref, locations, version)
-        lock_down(self._duck, [location for locations, _ in tables.values() for location in locations])
+        for ref, version in tables.items():
+            self._create_view(ref, version, locate)
+        lock_down(self._duck, [locate(path) for version in tables.values() for path in version.paths])
 
     def cursor(self) -> duckdb.DuckDBPyConnection:
         """A connection of one's own: what another one reads leaves it alone."""
@@ -65,24 +68,25 @@ class Sandbox:
                 self._duck.interrupt()
                 self._duck.close()
 
-    def _create_view(self, ref: TableRef, locations: Sequence[str], version: Version) -> None:
-        listed = ", ".join(map(literal, locations))
-        scan = f"SELECT * FROM read_parquet([{listed}], hive_partitioning = false)"
+    def _create_view(self, ref: TableRef, version: Version, locate: Callable[[str], str]) -> None:
+        geometries = {column.name for column in version.columns if column.type.startswith("GEOMETRY")}
+        if geometries:
+            # One by one: the files may differ in what they call them.
+            scans = [scan for file in version.files for scan in live_rows([file], locate)]
+            parts = [self._with_geometries(scan, geometries) for scan in scans]
+        else:
+            parts = live_rows(version.files, locate)
         self._duck.execute(f"CREATE SCHEMA IF NOT EXISTS {qualified(ref.connection, ref.schema_name)}")
         self._duck.execute(
-            f"CREATE VIEW {qualified(ref.connection, ref.schema_name, ref.table_name)} AS "
-            f"{self._with_geometries(scan, version)}"
+            f"CREATE VIEW {qualified(ref.connection, ref.schema_name, ref.table_name)} AS {' UNION ALL '.join(parts)}"
         )
 
-    def _with_geometries(self, scan: str, version: Version) -> str:
+    def _with_geometries(self, scan: str, geometries: Collection[str]) -> str:
         """A scan whose geometries are called so: a file without any, for it has no rows, calls them bytes."""
-        geometries = {column.name for column in version.columns if column.type.startswith("GEOMETRY")}
-        if not geometries:
-            return scan
         held = self._duck.sql(scan)
         named = [
             f"ST_GeomFromWKB({identifier(name)}) AS {identifier(name)}"
             for name, type_ in zip(held.columns, held.types, strict=True)
             if name in geometries and type_.id == "blob"
         ]
-        return scan.replace("SELECT *", f"SELECT * REPLACE ({', '.join(named)})", 1) if named else scan
+        return f"SELECT * REPLACE ({', '.join(named)}) FROM ({scan})" if named else scan

@@ -4,20 +4,112 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from runtimedb_dagster.domain.columns import VersionColumn
 from runtimedb_dagster.domain.names import TableRef
 from runtimedb_dagster.domain.tables import DiscoveredTable
+from runtimedb_dagster.domain.versions import Position, Sums
 
-__all__ = ["COMPRESSION_LEVEL", "ROW_GROUP_SIZE", "Reading", "Source", "SourceSnapshot"]
+__all__ = [
+    "COMPRESSION_LEVEL",
+    "ROW_GROUP_SIZE",
+    "Base",
+    "Changed",
+    "Delta",
+    "Reading",
+    "Same",
+    "Source",
+    "SourceSnapshot",
+    "State",
+    "Unknown",
+]
 
 # How a reading writes its file. Row-group size dominates memory; table size does not.
 ROW_GROUP_SIZE = 122_880
 # Of zstd, 1 instead of 3: 7 % less time for 3 % larger files (6 M rows of TPC-H lineitem). The encodings of version 2
 # took another 5 % off, but pyarrow fails on what DuckDB makes of the extremes of 32-bit integers.
 COMPRESSION_LEVEL = 1
+
+
+@dataclass(frozen=True)
+class Base:
+    """What a source has to know of a version to say what changed since.
+
+    Attributes:
+        position: at which the source was last known to hold it.
+        rows: how many it has.
+        recipe: how they were made of the source's rows.
+        columns: as its files have them.
+    """
+
+    position: Position
+    rows: int
+    recipe: str
+    columns: tuple[VersionColumn, ...]
+
+
+@dataclass(frozen=True)
+class State:
+    """That a base is still what the source holds, by proof or, where the connection trusts them, by a hint.
+
+    Attributes:
+        position: at which it is.
+        proof: whether that is certain; a hint says that it is probable.
+    """
+
+    position: Position
+    proof: bool = True
+
+
+@dataclass(frozen=True)
+class Same:
+    """The table holds what the base holds.
+
+    Attributes:
+        trusts: what is trusted for that; None if the source proved it.
+    """
+
+    trusts: str | None = None
+
+
+@dataclass(frozen=True)
+class Changed:
+    """Which rows may have changed is known: all that did are among them.
+
+    Attributes:
+        candidates: how many may have changed; None if they were not counted.
+        count: how many the table has; None if it is not to be looked at.
+        key: the columns by which a row is known; empty if there are none.
+        range: SQL of DuckDB that is true for those rows of the base that are gone unless they come again; None: for
+            none.
+        trusts: what is trusted beyond the source's own transactions, if anything.
+    """
+
+    candidates: int | None
+    count: int | None
+    key: tuple[str, ...]
+    range: str | None = None
+    trusts: str | None = None
+
+
+@dataclass(frozen=True)
+class Unknown:
+    """What changed is not known: the table has to be read whole.
+
+    Attributes:
+        reason: why, in words.
+        hint: whether it is probable that nothing did.
+    """
+
+    reason: str
+    hint: bool = False
+
+
+Delta = Same | Changed | Unknown
+"""What a source knows of a table against a base."""
 
 
 class Source(Protocol):
@@ -50,8 +142,20 @@ class Source(Protocol):
 class SourceSnapshot(Protocol):
     """One moment of a source, from which tables are read one after the other."""
 
-    def read(self, ref: TableRef) -> AbstractContextManager[Reading]:
+    def states(self, bases: Mapping[TableRef, Base], *, thorough: bool) -> Mapping[TableRef, State]:
+        """Which bases the tables still hold, asked of many at once; of a table that is missing nothing is known.
+
+        Args:
+            bases: by table.
+            thorough: ask even what costs a scan of a large table.
+        """
+
+    def read(self, ref: TableRef, base: Base | None = None) -> AbstractContextManager[Reading]:
         """Open a table for one read.
+
+        Args:
+            ref: which.
+            base: what is there of it already.
 
         Raises:
             RefreshError: it is gone, or has a column without an exact form.
@@ -59,12 +163,14 @@ class SourceSnapshot(Protocol):
 
 
 class Reading(Protocol):
-    """A table, ready to be read once, which writes itself to a file.
+    """A table, ready to be read, which writes itself to a file.
 
     Attributes:
         ref: which table.
         columns: as the file will have them.
         recipe: how they are made of the source's rows.
+        position: of the moment that is read; None if the source could not say later what has changed.
+        delta: what is known against the base.
     """
 
     @property
@@ -76,11 +182,30 @@ class Reading(Protocol):
     @property
     def recipe(self) -> str: ...
 
+    @property
+    def position(self) -> Position | None: ...
+
+    @property
+    def delta(self) -> Delta: ...
+
     def write(self, path: Path, metadata: Mapping[str, str]) -> int:
-        """Write the rows into the empty file at `path`, as Parquet with some metadata; returns their number.
+        """Write all rows into the empty file at `path`, as Parquet with some metadata; returns their number.
 
         Raises:
             RefreshError: why the table could not be read, or which value of it has no exact form.
+        """
+
+    def write_changes(self, path: Path, metadata: Mapping[str, str]) -> int:
+        """As `write`, the rows that may have changed."""
+
+    def write_keys(self, path: Path, key: Sequence[str]) -> int:
+        """As `write`, some columns of all rows."""
+
+    def sums(self, hashes: tuple[str, str]) -> tuple[int, Sums]:
+        """How many rows there are, and the sums over two hashes of each, given as SQL of DuckDB; nothing is written.
+
+        Raises:
+            RefreshError: as `write`.
         """
 
     def progress(self) -> float | None:

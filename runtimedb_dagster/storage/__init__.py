@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO, Protocol
 from urllib.parse import SplitResult, unquote, urlsplit
@@ -11,9 +11,9 @@ import duckdb
 
 from runtimedb_dagster.domain.errors import ConfigurationError
 from runtimedb_dagster.storage.filesystem import FileStorage
-from runtimedb_dagster.storage.paths import version_path
+from runtimedb_dagster.storage.paths import deletes_path, version_path
 
-__all__ = ["FileStorage", "Storage", "open_storage", "version_path"]
+__all__ = ["FileStorage", "Storage", "deletes_path", "open_storage", "version_path"]
 
 
 class Storage(Protocol):
@@ -42,6 +42,9 @@ class Storage(Protocol):
 
     def exists(self, path: str) -> bool:
         """Whether anything is at the path, finished or not."""
+
+    def sizes(self, paths: Sequence[str]) -> Mapping[str, int]:
+        """The sizes of finished files, in bytes; those that are not there are missing."""
 
     def read_marker(self) -> bytes | None:
         """What the storage says of the catalog whose it is; None if it says nothing."""

@@ -129,6 +129,21 @@ class FileStorage:
         target = self.root / path
         return os.path.lexists(target) or os.path.lexists(_partial(target))
 
+    def sizes(self, paths: Sequence[str]) -> dict[str, int]:
+        """The sizes of finished files; those that are not there are missing.
+
+        Raises:
+            UnsafePathError
+        """
+        found = {}
+        for path in paths:
+            self._require_safe(path)
+            try:
+                found[path] = os.stat(os.path.join(self.root, path), follow_symlinks=False).st_size  # noqa: PTH116, PTH118 - as in `_prune`
+            except OSError:
+                continue
+        return found
+
     def read_marker(self) -> bytes | None:
         """What the storage says of the catalog whose it is.
 

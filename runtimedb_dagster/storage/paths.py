@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 
-__all__ = ["MARKER", "is_safe", "version_path"]
+__all__ = ["MARKER", "deletes_path", "is_safe", "version_path"]
 
 # Beside the folders of connections; no path of a version begins with a point.
 MARKER = ".runtimedb-catalog"
@@ -17,6 +17,11 @@ def version_path(connection_id: str, schema_name: str, table_name: str, version_
     """`{connection_id}/{schema}/{table}/{table}_v{version}.parquet`, every part of safe characters."""
     schema, table = _part(schema_name), _part(table_name)
     return f"{connection_id}/{schema}/{table}/{table}_v{version_id}.parquet"
+
+
+def deletes_path(path: str, number: int) -> str:
+    """The path of a deletes file of the version whose own data file is, or would be, at `path`."""
+    return f"{path.removesuffix('.parquet')}.deletes{number}.parquet"
 
 
 def is_safe(path: str) -> bool:

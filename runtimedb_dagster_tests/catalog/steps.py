@@ -42,7 +42,7 @@ def publish(catalog: Catalog, table: Table) -> str:
     """Swap in a new version; its path."""
     reservation = reserve(catalog, table, NOW)
     swap(catalog, reservation, version_of(reservation), NOW + GRACE)
-    return reservation.path
+    return reservation.paths[0]
 
 
 def claim(catalog: Catalog, now: datetime, by: str = "sweep", limit: int = 100) -> list[PendingDeletion]:

@@ -36,7 +36,7 @@ from runtimedb_dagster_tests.support.parts import (
 def test_a_reserved_file_is_scheduled_for_deletion(catalog: Catalog, orders: Table) -> None:
     reservation = reserve(catalog, orders, NOW)
     (pending,) = catalog.deletions.list()
-    assert (pending.path, pending.delete_after) == (reservation.path, NOW + LEASE)
+    assert (pending.path, pending.delete_after) == (reservation.paths[0], NOW + LEASE)
     assert (pending.reason, pending.table, pending.attempts) == ("not published", "shop.main.orders", 0)
     assert version_path_of(catalog, orders) is None
 
@@ -67,8 +67,8 @@ def test_a_refresh_that_started_earlier_cannot_overwrite_a_later_one(catalog: Ca
     swap(catalog, fast, version_of(fast), NOW + GRACE)
     with pytest.raises(SupersededError, match=r"shop\.main\.orders"):
         swap(catalog, slow, version_of(slow), NOW + GRACE)
-    assert version_path_of(catalog, orders) == fast.path
-    assert [pending.path for pending in catalog.deletions.list()] == [slow.path]
+    assert version_path_of(catalog, orders) == fast.paths[0]
+    assert [pending.path for pending in catalog.deletions.list()] == [slow.paths[0]]
 
 
 def test_a_refresh_that_started_before_a_later_one_kept_its_version_is_superseded(
@@ -80,7 +80,7 @@ def test_a_refresh_that_started_before_a_later_one_kept_its_version_is_supersede
     assert catalog.publications.keep(fast, version_of(first), "a recipe", NOW)
     with pytest.raises(SupersededError):
         swap(catalog, slow, version_of(slow), NOW + GRACE)
-    assert version_path_of(catalog, orders) == first.path
+    assert version_path_of(catalog, orders) == first.paths[0]
 
 
 def test_a_file_that_a_sweep_has_claimed_is_not_published(catalog: Catalog, orders: Table) -> None:
@@ -89,7 +89,7 @@ def test_a_file_that_a_sweep_has_claimed_is_not_published(catalog: Catalog, orde
     with pytest.raises(ReservationLostError, match=r"write lease"):
         swap(catalog, reservation, version_of(reservation), NOW + GRACE)
     assert version_path_of(catalog, orders) is None
-    assert [pending.path for pending in catalog.deletions.list()] == [reservation.path]
+    assert [pending.path for pending in catalog.deletions.list()] == [reservation.paths[0]]
 
 
 @pytest.mark.parametrize("ending", ["finished", "put off", "expired"])
@@ -114,7 +114,7 @@ def test_a_table_dropped_during_its_refresh_keeps_the_reservation(
     discover(catalog, shop, discovered("customers"))
     with pytest.raises(RefreshError, match=r"shop\.main\.orders was dropped while it was refreshed"):
         swap(catalog, reservation, version_of(reservation), NOW + GRACE)
-    assert [pending.path for pending in catalog.deletions.list()] == [reservation.path]
+    assert [pending.path for pending in catalog.deletions.list()] == [reservation.paths[0]]
 
 
 def test_a_table_dropped_and_made_again_during_its_refresh_is_another(
@@ -139,7 +139,7 @@ def test_keeping_leaves_the_version_and_gives_the_new_file_to_the_sweep(catalog:
     kept = catalog.tables.list()[1]
     assert kept.version == version
     assert (kept.checked_at, kept.checked_sequence) == (NOW + SECOND, again.sequence)
-    assert [deletion.path for deletion in claim(catalog, NOW + SECOND)] == [again.path]
+    assert [deletion.path for deletion in claim(catalog, NOW + SECOND)] == [again.paths[0]]
 
 
 def test_a_version_that_was_replaced_meanwhile_is_not_kept(catalog: Catalog, orders: Table) -> None:
@@ -149,20 +149,20 @@ def test_a_version_that_was_replaced_meanwhile_is_not_kept(catalog: Catalog, ord
     swap(catalog, second, version_of(second), NOW + GRACE)
     third = reserve(catalog, orders, NOW)
     assert not catalog.publications.keep(third, version_of(first), "a recipe", NOW)
-    assert {each.path: each.delete_after for each in catalog.deletions.list()}[third.path] == NOW + LEASE
+    assert {each.path: each.delete_after for each in catalog.deletions.list()}[third.paths[0]] == NOW + LEASE
 
 
 def test_an_abandoned_file_is_due_at_once(catalog: Catalog, orders: Table) -> None:
     reservation = reserve(catalog, orders, NOW)
     catalog.publications.abandon(reservation, NOW)
-    assert [deletion.path for deletion in claim(catalog, NOW)] == [reservation.path]
+    assert [deletion.path for deletion in claim(catalog, NOW)] == [reservation.paths[0]]
 
 
 def test_a_file_abandoned_after_its_sweep_is_swept_again(catalog: Catalog, orders: Table) -> None:
     reservation = reserve(catalog, orders, NOW)
     catalog.deletions.finish(claim(catalog, NOW + LEASE), "sweep")
     catalog.publications.abandon(reservation, NOW)
-    assert [(each.path, each.delete_after) for each in catalog.deletions.list()] == [(reservation.path, NOW)]
+    assert [(each.path, each.delete_after) for each in catalog.deletions.list()] == [(reservation.paths[0], NOW)]
 
 
 def test_a_file_abandoned_during_its_sweep_is_swept_again(catalog: Catalog, orders: Table) -> None:
@@ -170,8 +170,8 @@ def test_a_file_abandoned_during_its_sweep_is_swept_again(catalog: Catalog, orde
     claimed = claim(catalog, NOW + LEASE)
     catalog.publications.abandon(reservation, NOW)
     catalog.deletions.finish(claimed, "sweep")
-    assert [each.path for each in catalog.deletions.list()] == [reservation.path]
-    assert [each.path for each in catalog.deletions.claim("other", NOW, NOW + GRACE, 10)] == [reservation.path]
+    assert [each.path for each in catalog.deletions.list()] == [reservation.paths[0]]
+    assert [each.path for each in catalog.deletions.claim("other", NOW, NOW + GRACE, 10)] == [reservation.paths[0]]
 
 
 @pytest.mark.parametrize("replaced", [False, True])
@@ -195,7 +195,7 @@ def test_a_file_that_repeats_the_current_version_is_swept_again_if_it_was_before
     again = reserve(catalog, orders, NOW)
     catalog.deletions.finish(claim(catalog, NOW + LEASE), "sweep")
     assert catalog.publications.keep(again, version_of(first), "a recipe", NOW)
-    assert [(each.path, each.delete_after) for each in catalog.deletions.list()] == [(again.path, NOW)]
+    assert [(each.path, each.delete_after) for each in catalog.deletions.list()] == [(again.paths[0], NOW)]
 
 
 def test_a_purge_forgets_the_data_and_keeps_the_rows(catalog: Catalog, shop: Connection, orders: Table) -> None:
@@ -241,5 +241,5 @@ def test_a_write_that_fails_changes_nothing(catalog: Catalog, orders: Table) -> 
     taken = replace(version_of(newer), id=other.version_id)
     with pytest.raises(CatalogError):
         swap(catalog, newer, taken, NOW)
-    assert version_path_of(catalog, orders) == other.path
-    assert {pending.path for pending in catalog.deletions.list()} == {reservation.path, newer.path}
+    assert version_path_of(catalog, orders) == other.paths[0]
+    assert {pending.path for pending in catalog.deletions.list()} == {reservation.paths[0], newer.paths[0]}

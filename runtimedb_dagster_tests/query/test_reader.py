@@ -491,7 +491,10 @@ def _pretend_to_be_cached(inside: Inside) -> None:
     versions = [
         {"id": id_, "columns": [], "fingerprint": "", "created_at": utc_now(), **numbers} for id_ in ids.values()
     ]
-    files = [{"version_id": id_, "path": f"nowhere/{id_}.parquet", "rows": 0, "bytes": 0} for id_ in ids.values()]
+    files = [
+        {"version_id": id_, "path": f"nowhere/{id_}.parquet", "number": 0, "rows": 0, "bytes": 0}
+        for id_ in ids.values()
+    ]
     publications = [
         {
             "version_id": ids[table.id],
@@ -504,7 +507,7 @@ def _pretend_to_be_cached(inside: Inside) -> None:
     ]
     with inside.catalog._database.write() as tx:
         tx.execute(insert(schema.versions), versions)
-        tx.execute(insert(schema.version_files), files)
+        tx.execute(insert(schema.data_files), files)
         tx.execute(insert(schema.publications), publications)
         tx.execute(
             update(schema.tables)

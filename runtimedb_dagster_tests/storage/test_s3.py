@@ -371,9 +371,8 @@ def test_the_old_version_serves_while_the_store_can_not_be_written(
 def sandbox(db: RuntimeDB, shop: SourceFile, tmp_path: Path) -> Iterator[Sandbox]:
     """The sandbox of a query of `orders`, without the check of its statement."""
     refresh_all(db)
-    location = db.engine.storage.location(path_of(current(db, "orders")))
-    tables = {TableRef("shop", "main", "orders"): ([location], current(db, "orders"))}
-    made = Sandbox(tables, {"threads": 1}, db.engine.storage.make_readable, tmp_path / "spill")
+    versions, storage = {TableRef("shop", "main", "orders"): current(db, "orders")}, db.engine.storage
+    made = Sandbox(versions, storage.location, {"threads": 1}, storage.make_readable, tmp_path / "spill")
     yield made
     made.close()
 

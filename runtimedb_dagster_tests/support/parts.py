@@ -144,10 +144,10 @@ class Inside:
     def publish(self, table: Table, select: str, *, grace: timedelta = timedelta(0)) -> Version:
         """Give a table a new version with a real file, without a source."""
         reservation = reserve(self.catalog, table)
-        local = self.storage.prepare(reservation.path)
+        local = self.storage.prepare(reservation.paths[0])
         with duckdb.connect() as duck:
             row = duck.execute(f"COPY ({select}) TO '{local}' (FORMAT parquet, USE_TMP_FILE false)").fetchone()
-        self.storage.finalize(reservation.path)
+        self.storage.finalize(reservation.paths[0])
         version = replace(version_of(reservation), rows=row[0] if row else -1)
         self.catalog.publications.publish([Publication(reservation, version)], utc_now() + grace)
         return version
@@ -157,14 +157,14 @@ def reserve(catalog: Catalog, table: Table, now: datetime | None = None) -> Rese
     """Reserve a new version's file."""
     version_id = new_id()
     path = version_path(table.connection_id, table.schema_name, table.table_name, version_id)
-    return catalog.publications.reserve(table, version_id, path, now or utc_now(), LEASE)
+    return catalog.publications.reserve(table, version_id, [path], now or utc_now(), LEASE)
 
 
 def version_of(reservation: Reservation) -> Version:
     """A version that a reservation could become."""
     return Version(
         id=reservation.version_id,
-        files=(DataFile(reservation.path, 1, 1),),
+        files=(DataFile(reservation.paths[0], 1, 1),),
         rows=1,
         columns=(VersionColumn("i", "INTEGER"),),
         fingerprint=reservation.version_id,
@@ -225,8 +225,8 @@ def current(db: RuntimeDB, name: str, connection: str = "shop") -> Version:
 def said_to_have(db: RuntimeDB, name: str, size: int) -> None:
     """Have the catalog say that a version's file is of this size, as if it had been written so."""
     with db.engine.catalog._database.write() as tx:
-        mine = schema.version_files.c.version_id == current(db, name).id
-        tx.execute(update(schema.version_files).where(mine).values(bytes=size))
+        mine = schema.data_files.c.version_id == current(db, name).id
+        tx.execute(update(schema.data_files).where(mine).values(bytes=size))
 
 
 def refresh_all(db: RuntimeDB, connection: str = "shop") -> ConnectionRefreshResult:

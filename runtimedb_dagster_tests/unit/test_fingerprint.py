@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from runtimedb_dagster.common.duck import connect
 from runtimedb_dagster.domain.columns import VersionColumn
+from runtimedb_dagster.domain.versions import Sums
 from runtimedb_dagster.engine.fingerprint import content, is_comparable, scan
 
 # Values that DuckDB's own hash takes for one another, among others: by type, as SQL.
@@ -45,7 +46,7 @@ ALIKE = {
 }  # fmt: skip
 
 
-def fingerprint(folder: Path, type_: str, values: list[str]) -> str:
+def fingerprint(folder: Path, type_: str, values: list[str]) -> Sums:
     """Of a file whose one column holds values, given as SQL."""
     file = folder / f"{random.getrandbits(64):x}.parquet"
     rows = ", ".join(f"(({value})::{type_})" for value in values)
@@ -65,7 +66,7 @@ def test_values_that_are_alike_to_a_hash_have_fingerprints_of_their_own(tmp_path
 
 
 def test_values_that_changed_places_between_rows_are_other_rows(tmp_path: Path) -> None:
-    def of(rows: str) -> str:
+    def of(rows: str) -> Sums:
         file = tmp_path / f"{random.getrandbits(64):x}.parquet"
         with connect({}) as duck:
             duck.execute(f"COPY (SELECT * FROM (VALUES {rows}) AS t(a, b)) TO '{file}' (FORMAT parquet)")
@@ -172,7 +173,7 @@ def test_fingerprints_are_equal_if_and_only_if_the_rows_are(
     assert (found[0] == found[1]) == same, (type_, rows, others)
 
 
-def _of_values(duck: duckdb.DuckDBPyConnection, file: Path, type_: str, values: list[Any]) -> str:
+def _of_values(duck: duckdb.DuckDBPyConnection, file: Path, type_: str, values: list[Any]) -> Sums:
     duck.execute(f"CREATE OR REPLACE TABLE t (v {type_})")
     for value in values:
         duck.execute("INSERT INTO t VALUES (?)", [value])

@@ -99,10 +99,12 @@ def test_a_discovery_leaves_out_errors_while_there_are_none() -> None:
     assert DiscoveryResult(1, 0, 2, 3, 4, 5, errors).to_dict() == counts | {"errors": errors}
 
 
-def test_a_table_leaves_out_warnings_while_there_are_none() -> None:
+def test_a_table_leaves_out_warnings_and_a_reason_while_there_are_none() -> None:
     fields = {"connection_id": "c", "schema_name": "s", "table_name": "t", "rows_synced": 0, "duration_ms": 0}
+    fields |= {"mode": "full", "rows_read": 0, "rows_inserted": None, "rows_updated": None, "rows_deleted": None}
     assert TableRefreshResult("c", "s", "t", 0, 0).to_dict() == fields
-    assert TableRefreshResult("c", "s", "t", 0, 0, ["hm"]).to_dict() == fields | {"warnings": ["hm"]}
+    found = {"reason": "why", "warnings": ["hm"]}
+    assert TableRefreshResult("c", "s", "t", 0, 0, reason="why", warnings=["hm"]).to_dict() == fields | found
 
 
 def test_a_connection_keeps_its_empty_errors() -> None:
@@ -112,11 +114,13 @@ def test_a_connection_keeps_its_empty_errors() -> None:
         "tables_failed": 0,
         "total_rows": 0,
         "duration_ms": 0,
+        "tables_unchanged": 0,
+        "rows_read": 0,
         "errors": [],
     }
     assert ConnectionRefreshResult("c", 0, 0, 0, 0).to_dict() == fields
     warnings = [{"message": "hm"}]
-    assert ConnectionRefreshResult("c", 0, 0, 0, 0, [], warnings).to_dict() == fields | {"warnings": warnings}
+    assert ConnectionRefreshResult("c", 0, 0, 0, 0, warnings=warnings).to_dict() == fields | {"warnings": warnings}
 
 
 def test_the_other_results() -> None:

@@ -15,10 +15,11 @@ from runtimedb_dagster.dagster.names import asset_key
 from runtimedb_dagster.dagster.process import runtimedb
 from runtimedb_dagster.domain.errors import RuntimeDBError
 from runtimedb_dagster.domain.names import TableRef
-from runtimedb_dagster.domain.outcomes import Event, Failed, Outcome, Progress
+from runtimedb_dagster.domain.outcomes import Event, Failed, Outcome, Progress, Unchanged
 from runtimedb_dagster.domain.settings import IN_PROCESS, Settings
 from runtimedb_dagster.domain.tables import Table
 from runtimedb_dagster.engine.facade import RuntimeDB
+from runtimedb_dagster.engine.results import told
 
 __all__ = ["Chunk", "Json", "divide", "leave_if_over"]
 
@@ -77,13 +78,17 @@ class Chunk:
                 leave_if_over(self.context)
 
     def _result(self, error: Exception | None, unreadable_files: list[str]) -> Json:
-        good = [outcome.version for outcome in self.outcomes.values() if not isinstance(outcome, Failed)]
+        good = [outcome for outcome in self.outcomes.values() if not isinstance(outcome, Failed)]
         failed = {key: str(each.error) for key, each in self.outcomes.items() if isinstance(each, Failed)}
         missed = {key: str(error or self._gone(key)) for key in self.keys if key not in self.outcomes}
         return {
             "run": self.context.run_id,
-            "rows": sum(version.rows for version in good),
+            "rows": sum(outcome.version.rows for outcome in good),
             "refreshed": len(good),
+            "unchanged": sum(isinstance(outcome, Unchanged) for outcome in good),
+            "rows_read": sum(outcome.facts.rows_read for outcome in good),
+            # Of the one table, if it is a request for one.
+            "told": told(good[-1].facts) if good else None,
             "failed": failed | missed,
             # An error after the last table: nobody could look whether the files are readable.
             "unreadable": [str(error)] if error and not missed else unreadable_files,

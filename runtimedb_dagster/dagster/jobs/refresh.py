@@ -5,7 +5,7 @@ A chunk never fails because its tables do: Dagster would skip what comes after i
 
 # No `from __future__ import annotations`: Dagster reads the annotations of `context` and `config`.
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -23,7 +23,9 @@ from runtimedb_dagster.dagster.jobs.handover import handover_io_manager
 from runtimedb_dagster.dagster.names import asset_key
 from runtimedb_dagster.dagster.partitions import sync
 from runtimedb_dagster.dagster.process import runtimedb
+from runtimedb_dagster.domain.errors import RuntimeDBError
 from runtimedb_dagster.domain.names import REFRESH_JOB, TableRef, op_name
+from runtimedb_dagster.domain.outcomes import Unchanged
 from runtimedb_dagster.domain.requests import (
     ConnectionRefreshResult,
     DiscoveryResult,
@@ -31,6 +33,8 @@ from runtimedb_dagster.domain.requests import (
     TableRefreshResult,
 )
 from runtimedb_dagster.domain.settings import Settings
+from runtimedb_dagster.domain.tables import Connection, Table
+from runtimedb_dagster.engine.facade import RuntimeDB
 
 __all__ = ["RefreshConfig", "build_refresh", "refresh_config"]
 
@@ -139,6 +143,9 @@ def _divided(context: dg.OpExecutionContext, settings: Settings, config: Refresh
     db, request, started = runtimedb(settings), config.request(), utc_now()
     connection, tables = db.engine.select(request)
     sync(context, settings, connection, db.tables(connection.id))
+    # Only what has to be read is announced, and costs an event.
+    unchanged = [] if request.full or len(tables) == 1 else _unchanged(context, db, connection, tables)
+    tables = _left(context, tables, unchanged)
     announce(context, asset_key(settings, connection.name), tables)
     shared = {
         "connection": connection.id,
@@ -146,9 +153,31 @@ def _divided(context: dg.OpExecutionContext, settings: Settings, config: Refresh
         "full": request.full,
     }
     one = {"schema_name": request.schema_name, "table_name": request.table_name} if request.table_name else None
-    yield dg.Output(shared | {"started": started.isoformat(), "tables": len(tables), "one": one}, "planned")
+    known = {"unchanged": len(unchanged), "unchanged_rows": sum(outcome.version.rows for outcome in unchanged)}
+    planned = shared | known | {"started": started.isoformat(), "tables": len(tables) + len(unchanged), "one": one}
+    yield dg.Output(planned, "planned")
     for number, keys in enumerate(divide(settings, tables), start=1):
         yield dg.DynamicOutput(shared | {"keys": keys}, mapping_key=str(number), output_name="chunk")
+
+
+def _unchanged(
+    context: dg.OpExecutionContext, db: RuntimeDB, connection: Connection, tables: Sequence[Table]
+) -> list[Unchanged]:
+    """The outcomes of tables of which one question to the source tells that they did not change."""
+    try:
+        return db.engine.survey(connection, tables)
+    except RuntimeDBError as error:
+        # Whoever reads the tables says so, of each.
+        context.log.warning("which tables did not change is not known: %s", error)
+        return []
+
+
+def _left(context: dg.OpExecutionContext, tables: Sequence[Table], unchanged: Sequence[Unchanged]) -> list[Table]:
+    """The tables that have to be read."""
+    if unchanged:
+        context.log.info("%s of %s did not change, and are not read", len(unchanged), counted(len(tables), "table"))
+    done = {outcome.ref for outcome in unchanged}
+    return [table for table in tables if table.ref not in done]
 
 
 def _again(context: dg.OpExecutionContext, settings: Settings, planned: Json, chunks: list[Json]) -> list[Json]:
@@ -179,17 +208,21 @@ def _report(context: dg.OpExecutionContext, settings: Settings, planned: Json, c
 
 
 def _result(planned: Json, chunks: list[Json], failed: dict[str, str]) -> ConnectionRefreshResult | TableRefreshResult:
-    rows = sum(chunk["rows"] for chunk in chunks)
+    rows = sum(chunk["rows"] for chunk in chunks) + planned["unchanged_rows"]
     taken = utc_now() - datetime.fromisoformat(planned["started"])
     duration_ms = max(0, round(taken.total_seconds() * 1000))
     if planned["one"]:
-        return TableRefreshResult(planned["connection"], **planned["one"], rows_synced=rows, duration_ms=duration_ms)
+        told: Json = next((chunk["told"] for chunk in reversed(chunks) if chunk["told"]), {})
+        one = {**planned["one"], "rows_synced": rows, "duration_ms": duration_ms}
+        return TableRefreshResult(planned["connection"], **one, **told)
     return ConnectionRefreshResult(
         connection_id=planned["connection"],
-        tables_refreshed=sum(chunk["refreshed"] for chunk in chunks),
+        tables_refreshed=sum(chunk["refreshed"] for chunk in chunks) + planned["unchanged"],
         tables_failed=len(failed),
         total_rows=rows,
         duration_ms=duration_ms,
+        tables_unchanged=sum(chunk["unchanged"] for chunk in chunks) + planned["unchanged"],
+        rows_read=sum(chunk["rows_read"] for chunk in chunks),
         errors=[_error(key, error) for key, error in failed.items()],
     )
 

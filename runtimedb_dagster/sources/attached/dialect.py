@@ -10,12 +10,14 @@ from typing import Any, Generic, TypeVar
 import duckdb
 
 from runtimedb_dagster.common.duck import first_line
-from runtimedb_dagster.common.sql import literal, qualified
+from runtimedb_dagster.common.sql import identifier, literal, qualified
 from runtimedb_dagster.domain.columns import SourceColumn
 from runtimedb_dagster.domain.names import TableRef
 from runtimedb_dagster.domain.tables import DiscoveredTable
+from runtimedb_dagster.domain.versions import Position
 from runtimedb_dagster.sources.attached.projection import Projected, project
 from runtimedb_dagster.sources.attached.watch import Peer
+from runtimedb_dagster.sources.base import Base, Delta, Same, State, Unknown
 
 __all__ = [
     "Dialect",
@@ -27,6 +29,10 @@ __all__ = [
     "described",
     "discovered",
     "discovery_query",
+    "is_certain",
+    "is_table",
+    "same_everywhere",
+    "selected",
 ]
 
 C = TypeVar("C", bound=SourceColumn)
@@ -60,6 +66,7 @@ class Scan(Generic[C]):
         where: the condition that its rows must meet, in SQL of the source.
         is_first: whether nothing was read in its transaction before.
         native: whether DuckDB's own scan reads it.
+        origin: what stands in the FROM clause instead of the table, if anything does.
     """
 
     duck: duckdb.DuckDBPyConnection
@@ -70,6 +77,7 @@ class Scan(Generic[C]):
     where: str | None
     is_first: bool
     native: bool = False
+    origin: str | None = None
 
     def arrives_as_projected(self) -> bool:
         """Whether DuckDB's idea of the table, which may be older than the transaction, is what is projected."""
@@ -131,6 +139,78 @@ class Dialect(ABC, Generic[C]):
         """The options that decide which rows the source shows, where they are not the defaults."""
         return {}
 
+    now = "now()"
+    """SQL of the source for the time by its clock."""
+
+    def quoted(self, name: str) -> str:
+        """A name in SQL of the source."""
+        return identifier(name)
+
+    def constant(self, text: str) -> str:
+        """A text in SQL of the source."""
+        return literal(text)
+
+    def ask_of(self, scan: Scan[C], *asked: str) -> Sequence[str | None]:
+        """One row of a table's aggregates, by SQL of the source, as text; in the snapshot of `delta`."""
+        listed = ", ".join(f"({each})::VARCHAR" for each in asked)
+        ((*answers,),) = scan.duck.execute(f"SELECT {listed} FROM {self.from_clause(scan)}").fetchall()
+        return answers
+
+    def primary_key(self, scan: Scan[C]) -> Sequence[str]:  # noqa: ARG002
+        """The columns of a table's primary key, or of what is as good; none if it has none, or that is not known."""
+        return ()
+
+    def position(self, scan: Scan[C]) -> Position | None:  # noqa: ARG002
+        """What tells later what has changed since the moment of a scan; None if nothing does."""
+        return None
+
+    def delta(self, scan: Scan[C], base: Base) -> tuple[Delta, str]:
+        """What is known of a table against a base of the same columns and recipe, and where its rows may have changed.
+
+        The latter is for `changed`. By default nothing changed if the position is the same.
+        """
+        position = self.position(scan)
+        if position is None:
+            return Unknown("the source can't tell what changed"), ""
+        if self.is_same(base.position, position):
+            unsure = Unknown("the source only hints that nothing changed, unless trust_hints says more", hint=True)
+            return (Same() if is_certain(position) else unsure), ""
+        return Unknown("the source was written since"), ""
+
+    def is_same(self, before: Position, now: Position) -> bool:
+        """Whether nothing can have changed between two positions."""
+        return before == now
+
+    def changed(self, scan: Scan[C], what: str) -> Scan[C]:
+        """A scan of those rows alone that may have changed, by what `delta` said of them: a condition.
+
+        Of all rows if nothing is said, but in the snapshot in which that was said.
+        """
+        if not what:
+            return scan
+        both = " AND ".join(f"({each})" for each in (what, scan.where) if each)
+        return replace(scan, where=both or None, native=False)
+
+    def states(
+        self,
+        duck: duckdb.DuckDBPyConnection,  # noqa: ARG002
+        alias: str,  # noqa: ARG002
+        bases: Mapping[TableRef, Base],  # noqa: ARG002
+        wheres: Mapping[TableRef, str],  # noqa: ARG002
+        *,
+        thorough: bool,  # noqa: ARG002
+    ) -> Mapping[TableRef, State]:
+        """Which bases the tables still hold, asked of many at once in the transaction of `duck`.
+
+        Args:
+            duck: see `describe`.
+            alias: see `describe`.
+            bases: by table.
+            wheres: the conditions that rows must meet, of tables that have one.
+            thorough: ask even what costs a scan of a large table.
+        """
+        return {}
+
     def is_native(self, scan: Scan[C]) -> bool:
         """Whether DuckDB's own scan reads every column right."""
         return scan.relation.scannable
@@ -144,7 +224,7 @@ class Dialect(ABC, Generic[C]):
 
     def from_clause(self, scan: Scan[C]) -> str:
         """What the select list reads from."""
-        return attached(scan.alias, scan.ref, scan.where)
+        return selected(scan.origin or qualified(scan.alias, scan.ref.schema_name, scan.ref.table_name), scan.where)
 
     def confirm(self, scan: Scan[C]) -> str | None:  # noqa: ARG002
         """After the reading, in its transaction: why it may not be what it should be; None if it is."""
@@ -217,8 +297,37 @@ def _as_read(duck: duckdb.DuckDBPyConnection, alias: str, view: DiscoveredTable)
 
 def attached(alias: str, ref: TableRef, where: str | None) -> str:
     """An attached table in a FROM clause, or those of its rows that a condition leaves."""
-    name = qualified(alias, ref.schema_name, ref.table_name)
-    return name if where is None else f"(SELECT * FROM {name} WHERE {where})"
+    return selected(qualified(alias, ref.schema_name, ref.table_name), where)
+
+
+def selected(relation: str, where: str | None) -> str:
+    """A relation in a FROM clause, or those of its rows that a condition leaves."""
+    return relation if where is None else f"(SELECT * FROM {relation} WHERE {where})"
+
+
+def is_table(scan: Scan[SourceColumn]) -> bool:
+    """Whether a relation of an attached database is a table, and not a view."""
+    name, ref = literal(scan.alias), scan.ref
+    query = (
+        f"SELECT 1 FROM duckdb_tables() WHERE database_name = {name} AND schema_name = {literal(ref.schema_name)} "
+        f"AND table_name = {literal(ref.table_name)}"
+    )
+    return scan.duck.execute(query).fetchone() is not None
+
+
+def is_certain(position: Position) -> bool:
+    """Whether an equal position proves that nothing changed; else it is a hint."""
+    return bool(position.get("certain", True))
+
+
+def same_everywhere(
+    dialect: Dialect[Any], bases: Mapping[TableRef, Base], position: Position | None
+) -> dict[TableRef, State]:
+    """Those of some bases that a source still holds whose position is of all its tables at once."""
+    if position is None:
+        return {}
+    state = State(position, proof=is_certain(position))
+    return {ref: state for ref, base in bases.items() if dialect.is_same(base.position, position)}
 
 
 def discovered(rows: Iterable[Sequence[Any]]) -> list[DiscoveredTable]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import duckdb
@@ -12,7 +12,10 @@ from runtimedb_dagster.common.duck import first_line, lock_holder
 from runtimedb_dagster.common.sql import identifier, literal
 from runtimedb_dagster.domain.columns import SourceColumn
 from runtimedb_dagster.domain.names import TableRef
-from runtimedb_dagster.sources.attached.dialect import PlainDialect, Relation
+from runtimedb_dagster.domain.versions import Position
+from runtimedb_dagster.sources.attached.dialect import PlainDialect, Relation, Scan, is_table, same_everywhere
+from runtimedb_dagster.sources.attached.file_state import duckdb_file
+from runtimedb_dagster.sources.base import Base, State
 from runtimedb_dagster.sources.url import SourceUrl
 
 __all__ = ["DuckDBFile", "NoOptions"]
@@ -39,6 +42,7 @@ class DuckDBFile(PlainDialect):
         """Read the file that `url` names."""
         self._path = Path(url.path)
         self._key = password
+        self._state: Position | None = None
 
     def attach(self, duck: duckdb.DuckDBPyConnection) -> str:
         """Attach the file by the name that DuckDB itself gives it: its views may contain that name."""
@@ -46,6 +50,7 @@ class DuckDBFile(PlainDialect):
             raise duckdb.InvalidInputException(
                 f"it is an SQLite file; connect to it as sqlite://{'' if self._path.is_absolute() else '/'}{self._path}"
             )
+        before = duckdb_file(self._path)
         own_key = [f", ENCRYPTION_KEY {literal(self._key)}"] if self._key else []
         for name in ("", f"AS {identifier(f'{self._path.stem}_file')} "):
             try:
@@ -55,6 +60,9 @@ class DuckDBFile(PlainDialect):
                 # A name that DuckDB has itself, such as `temp`.
                 if name:
                     raise
+        # From now on nobody writes it; that what was attached is at the path is seen by what was there before.
+        after = duckdb_file(self._path)
+        self._state = after if after == before else None
         row = duck.execute(
             "SELECT database_name FROM duckdb_databases() WHERE NOT internal AND path IS NOT NULL"
         ).fetchone()
@@ -77,6 +85,32 @@ class DuckDBFile(PlainDialect):
         """The table in DuckDB's words. Views of the source may name their tables without schema or database."""
         duck.execute(f"USE {identifier(alias)}")
         return super().describe(duck, alias, ref)
+
+    def primary_key(self, scan: Scan[SourceColumn]) -> Sequence[str]:
+        """As DuckDB lists it."""
+        ref = scan.ref
+        found = scan.duck.execute(
+            "SELECT constraint_column_names FROM duckdb_constraints() WHERE constraint_type = 'PRIMARY KEY' "
+            f"AND database_name = {literal(scan.alias)} AND schema_name = {literal(ref.schema_name)} "
+            f"AND table_name = {literal(ref.table_name)}"
+        ).fetchone()
+        return tuple(found[0]) if found else ()
+
+    def position(self, scan: Scan[SourceColumn]) -> Position | None:
+        """The file's state, for tables; a view may read anything."""
+        return self._state if is_table(scan) else None
+
+    def states(
+        self,
+        duck: duckdb.DuckDBPyConnection,  # noqa: ARG002 - as the others
+        alias: str,  # noqa: ARG002
+        bases: Mapping[TableRef, Base],
+        wheres: Mapping[TableRef, str],  # noqa: ARG002
+        *,
+        thorough: bool,  # noqa: ARG002
+    ) -> Mapping[TableRef, State]:
+        """All tables at once, by the file's state."""
+        return same_everywhere(self, bases, self._state)
 
     def is_transient(self, error: str) -> bool:
         """A file that somebody writes."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Literal
 
 import duckdb
@@ -19,9 +20,12 @@ from runtimedb_dagster.common.sql import identifier, literal, qualified
 from runtimedb_dagster.domain.columns import SourceColumn
 from runtimedb_dagster.domain.errors import TypeContractError
 from runtimedb_dagster.domain.names import TableRef
-from runtimedb_dagster.sources.attached.dialect import PlainDialect, Relation
+from runtimedb_dagster.domain.versions import Position
+from runtimedb_dagster.sources.attached import ducklake_changes
+from runtimedb_dagster.sources.attached.dialect import PlainDialect, Relation, Scan, is_table
 from runtimedb_dagster.sources.attached.s3 import S3Options, create_s3_secret, s3_key
 from runtimedb_dagster.sources.attached.watch import SSL_REQUEST, Peer, address_of
+from runtimedb_dagster.sources.base import Base, Delta, State
 from runtimedb_dagster.sources.secrets import redactor
 from runtimedb_dagster.sources.url import SourceUrl
 
@@ -127,14 +131,42 @@ class DuckLake(PlainDialect):
             self._require_whole_structs(duck, ref)
         return relation
 
+    def position(self, scan: Scan[SourceColumn]) -> Position | None:
+        """The lake's snapshot, and which table it is there."""
+        return ducklake_changes.position(scan, self._place()) if is_table(scan) else None
+
+    def delta(self, scan: Scan[SourceColumn], base: Base) -> tuple[Delta, str]:
+        """By what the snapshots since the base's did to the table."""
+        return ducklake_changes.delta(scan, self._place(), base) if is_table(scan) else super().delta(scan, base)
+
+    def changed(self, scan: Scan[SourceColumn], what: str) -> Scan[SourceColumn]:
+        """The rows that were inserted; all of them if nothing is said of them."""
+        return replace(scan, origin=what or None, native=False)
+
+    def states(
+        self,
+        duck: duckdb.DuckDBPyConnection,
+        alias: str,  # noqa: ARG002 - as the others
+        bases: Mapping[TableRef, Base],
+        wheres: Mapping[TableRef, str],  # noqa: ARG002
+        *,
+        thorough: bool,  # noqa: ARG002
+    ) -> Mapping[TableRef, State]:
+        """All tables at once, by what the snapshots since did."""
+        return ducklake_changes.states(duck, self._place(), bases)
+
+    def _place(self) -> str:
+        """Where the lake's own tables are."""
+        own_schema = self._options.metadata_schema
+        return qualified(METADATA, own_schema) if own_schema else identifier(METADATA)
+
     def _require_whole_structs(self, duck: duckdb.DuckDBPyConnection, ref: TableRef) -> None:
         """Small inserts are kept in the catalog as text, of which DuckDB does not take every struct back.
 
         Raises:
             TypeContractError: a column holds one.
         """
-        own_schema = self._options.metadata_schema
-        place = qualified(METADATA, own_schema) if own_schema else identifier(METADATA)
+        place = self._place()
         names = (literal(ref.schema_name), literal(ref.table_name))
         found = duck.execute(INLINED.format(place=place, schema=names[0], table=names[1])).fetchall()
         for inlined, columns in found:

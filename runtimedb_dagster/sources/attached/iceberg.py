@@ -21,9 +21,11 @@ from runtimedb_dagster.common.sql import create_secret, identifier, literal, qua
 from runtimedb_dagster.domain.columns import SourceColumn
 from runtimedb_dagster.domain.names import TableRef
 from runtimedb_dagster.domain.tables import DiscoveredTable
+from runtimedb_dagster.domain.versions import Position
 from runtimedb_dagster.sources.attached.dialect import PlainDialect, Relation, Scan, TableIsGone, described
 from runtimedb_dagster.sources.attached.s3 import S3Options, create_s3_secret, s3_key
 from runtimedb_dagster.sources.attached.watch import Peer, address_of
+from runtimedb_dagster.sources.base import Base, State
 from runtimedb_dagster.sources.secrets import redactor
 from runtimedb_dagster.sources.url import SourceUrl
 
@@ -180,7 +182,37 @@ class Iceberg(PlainDialect):
         # The catalog was asked twice: a schema may have come in between.
         if [column.name for column in columns] != list(fields):
             raise duckdb.TransactionException(CHANGED)
-        return Relation(tuple(_annotated(column, fields[column.name]) for column in columns))
+        annotated = tuple(_annotated(column, fields[column.name]) for column in columns)
+        return Relation(annotated, state=position_of(metadata))
+
+    def position(self, scan: Scan[SourceColumn]) -> Position | None:
+        """The table's snapshot and schema."""
+        state: Position | None = scan.relation.state
+        return state
+
+    def states(
+        self,
+        duck: duckdb.DuckDBPyConnection,
+        alias: str,
+        bases: Mapping[TableRef, Base],
+        wheres: Mapping[TableRef, str],  # noqa: ARG002 - as the others
+        *,
+        thorough: bool,  # noqa: ARG002
+    ) -> Mapping[TableRef, State]:
+        """By a request for each table, some at a time; nothing is asked of the object store."""
+
+        def state(ref: TableRef) -> State | None:
+            with duck.cursor() as aside:
+                try:
+                    position = position_of(_metadata(aside, alias, ref))
+                except duckdb.Error:
+                    return None
+            same = position is not None and position == bases[ref].position
+            return State(position) if position is not None and same else None
+
+        with ThreadPoolExecutor(LOADED_AT_A_TIME) as pool:
+            found = pool.map(state, bases)
+            return {ref: each for ref, each in zip(bases, found, strict=True) if each is not None}
 
     def from_clause(self, scan: Scan[SourceColumn]) -> str:
         """The table's current snapshot, by the metadata file that the catalog names."""
@@ -290,6 +322,14 @@ def _converted(given: str | Mapping[str, Any]) -> str:
 def _schema(metadata: Mapping[str, Any]) -> Mapping[str, Any]:
     current = metadata.get("current-schema-id")
     return next((schema for schema in metadata.get("schemas", ()) if schema.get("schema-id") == current), {})
+
+
+def position_of(metadata: Mapping[str, Any]) -> Position | None:
+    """Which snapshot of which table metadata says is current; None if it does not say."""
+    uuid, snapshot = metadata.get("table-uuid"), metadata.get("current-snapshot-id", NO_SNAPSHOT)
+    if uuid is None:
+        return None
+    return {"by": "snapshot", "uuid": str(uuid), "snapshot": snapshot, "schema": metadata.get("current-schema-id")}
 
 
 def _rows(metadata: Mapping[str, Any]) -> int | None:

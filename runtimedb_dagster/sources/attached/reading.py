@@ -16,10 +16,11 @@ from runtimedb_dagster.common.sql import identifier, literal
 from runtimedb_dagster.domain.columns import VersionColumn
 from runtimedb_dagster.domain.errors import RefreshError, TableUnavailableError, TypeContractError
 from runtimedb_dagster.domain.names import TableRef
+from runtimedb_dagster.domain.versions import NO_SUMS, Position, Sums
 from runtimedb_dagster.sources.attached.dialect import Dialect, Scan
 from runtimedb_dagster.sources.attached.projection import Projected
 from runtimedb_dagster.sources.attached.watch import Overrun
-from runtimedb_dagster.sources.base import COMPRESSION_LEVEL, ROW_GROUP_SIZE
+from runtimedb_dagster.sources.base import COMPRESSION_LEVEL, ROW_GROUP_SIZE, Delta
 
 __all__ = ["AttachedReading", "Diagnosis", "is_fatal"]
 
@@ -61,23 +62,30 @@ class Diagnosis:
         return None
 
 
-@dataclass(frozen=True)
+@dataclass
 class AttachedReading:
-    """A table, ready to be read once, in one transaction of its source.
+    """A table, ready to be read, in one transaction of its source.
 
     Attributes:
         scan: what is read.
-        origin: what DuckDB reads the select list from.
         recipe: how the columns are made of the source's rows.
         diagnosis: what errors of its source mean.
         died: is called when DuckDB can't be relied on any more.
+        prepare: looks whether all that a scan yields can be read, and says what DuckDB reads it from.
+        delta: what is known against a base.
+        position: of the moment that is read.
+        changed: SQL of the source that is true for all rows that may have changed since the base.
     """
 
     scan: Scan[Any]
-    origin: str
     recipe: str
     diagnosis: Diagnosis
     died: Callable[[], None]
+    prepare: Callable[[Scan[Any]], str]
+    delta: Delta
+    position: Position | None
+    changed: str
+    _origin: str | None = None
 
     @property
     def ref(self) -> TableRef:
@@ -90,9 +98,20 @@ class AttachedReading:
         return tuple(projected.column for projected in self.scan.projection)
 
     @property
+    def origin(self) -> str:
+        """What DuckDB reads all rows from.
+
+        Raises:
+            RefreshError: some can't be read.
+        """
+        if self._origin is None:
+            self._origin = self.prepare(self.scan)
+        return self._origin
+
+    @property
     def select(self) -> str:
         """The statement that yields the table under the type contract."""
-        return f"SELECT {', '.join(projected.expression for projected in self.scan.projection)} FROM {self.origin}"
+        return _select(self.scan, self.origin)
 
     def progress(self) -> float | None:
         """The fraction that has been read, from 0 to 1; None where DuckDB does not know."""
@@ -105,16 +124,47 @@ class AttachedReading:
         Raises:
             RefreshError: see `diagnose`.
         """
-        select = passed_by_rows("after_first_rows", self.scan.duck, self.select)
+        return self._write(self.scan, self.origin, path, metadata)
+
+    def write_changes(self, path: Path, metadata: Mapping[str, str]) -> int:
+        """As `write`, the rows that may have changed."""
+        scan = self.diagnosis.dialect.changed(self.scan, self.changed)
+        return self._write(scan, self.prepare(scan), path, metadata)
+
+    def write_keys(self, path: Path, key: Sequence[str]) -> int:
+        """As `write`, some columns of all rows."""
+        projection = tuple(each for each in self.scan.projection if each.column.name in key)
+        scan = self.diagnosis.dialect.changed(replace(self.scan, projection=projection), "")
+        return self._write(scan, self.prepare(scan), path, {})
+
+    def sums(self, hashes: tuple[str, str]) -> tuple[int, Sums]:
+        """How many rows there are, and the sums over two hashes of each.
+
+        Raises:
+            RefreshError: see `diagnose`.
+        """
+        summed = ", ".join(f"sum(({sql})::HUGEINT)" for sql in hashes)
+        # In the snapshot of `delta`, as what changed.
+        scan = self.diagnosis.dialect.changed(self.scan, "")
+        try:
+            query = f"SELECT count(*), {summed} FROM ({_select(scan, self.prepare(scan))})"
+            ((rows, first, second),) = scan.duck.execute(query).fetchall()
+            self._require_whole()
+        except (duckdb.Error, UnicodeDecodeError) as error:
+            raise self.diagnose(error) from None
+        return int(rows), Sums(first, second) if rows else NO_SUMS
+
+    def _write(self, scan: Scan[Any], origin: str, path: Path, metadata: Mapping[str, str]) -> int:
+        select = passed_by_rows("after_first_rows", scan.duck, _select(scan, origin))
         kept = ", ".join(f"{name}: {literal(value)}" for name, value in metadata.items())
         # The file exists already, empty and private; DuckDB must write into it, not into one of its own beside it.
         statement = (
             f"COPY ({select}) TO {literal(str(path))} (FORMAT parquet, COMPRESSION zstd, "
             f"COMPRESSION_LEVEL {COMPRESSION_LEVEL}, PARQUET_VERSION V1, ROW_GROUP_SIZE {ROW_GROUP_SIZE}, "
-            f"USE_TMP_FILE false, KV_METADATA {{{kept}}})"
+            f"USE_TMP_FILE false{f', KV_METADATA {{{kept}}}' if kept else ''})"
         )
         try:
-            row = self.scan.duck.execute(statement).fetchone()
+            row = scan.duck.execute(statement).fetchone()
             self._require_whole()
         except (duckdb.Error, UnicodeDecodeError) as error:
             raise self.diagnose(error) from None
@@ -179,6 +229,10 @@ class AttachedReading:
         except VALUE_ERRORS as error:
             return _without_the_cast(self.diagnosis.explain(error))
         return None
+
+
+def _select(scan: Scan[Any], origin: str) -> str:
+    return f"SELECT {', '.join(projected.expression for projected in scan.projection)} FROM {origin}"
 
 
 def is_fatal(error: Exception) -> bool:

@@ -15,6 +15,7 @@ import duckdb
 
 from runtimedb_dagster.common.duck import connect, transaction
 from runtimedb_dagster.common.extensions import load
+from runtimedb_dagster.domain.columns import schema_changes
 from runtimedb_dagster.domain.errors import (
     ConfigurationError,
     RefreshError,
@@ -26,10 +27,16 @@ from runtimedb_dagster.domain.errors import (
 from runtimedb_dagster.domain.names import TableRef
 from runtimedb_dagster.domain.recipes import Recipes
 from runtimedb_dagster.domain.tables import Connection, DiscoveredTable
+from runtimedb_dagster.domain.versions import Position
+from runtimedb_dagster.sources.attached.cursor import Cursor, cursor_of
 from runtimedb_dagster.sources.attached.dialect import Dialect, Scan, TableIsGone
 from runtimedb_dagster.sources.attached.projection import select_list
 from runtimedb_dagster.sources.attached.reading import AttachedReading, Diagnosis, is_fatal
+from runtimedb_dagster.sources.attached.stable import depends_on_the_row_alone
 from runtimedb_dagster.sources.attached.watch import Overrun, watched
+from runtimedb_dagster.sources.base import Base, Delta, Same, State, Unknown
+
+HINTS = "hints of the source (trust_hints)"
 
 __all__ = ["AttachedSnapshot", "AttachedSource", "recipes_of"]
 
@@ -178,28 +185,99 @@ class AttachedSource:
                 del self._reading[duck]
 
     @contextmanager
-    def reading(self, snapshot: AttachedSnapshot, ref: TableRef) -> Iterator[AttachedReading]:
+    def reading(self, snapshot: AttachedSnapshot, ref: TableRef, base: Base | None) -> Iterator[AttachedReading]:
         """A table, to be read in the transaction of a snapshot."""
         duck = snapshot.duck
         with self._watched(duck, self._connection.options.read_timeout, "read_timeout") as overrun:
             diagnosis = Diagnosis(self._dialect, self._hide, overrun)
-            try:
+            describing = partial(self._describing, snapshot, ref, diagnosis)
+
+            def prepare(scan: Scan[Any]) -> str:
+                with describing():
+                    self._dialect.guard(scan)
+                    return self._dialect.from_clause(scan)
+
+            with describing():
                 scan, recipe = self._described(snapshot, ref)
-                self._dialect.guard(scan)
-                origin = self._dialect.from_clause(scan)
-            except TableIsGone as gone:
-                raise RefreshError(
-                    f"{ref}: the source no longer has it, or it is a view of something that is gone{gone}; "
-                    f"`runtimedb refresh {ref.connection}` discovers what is there now"
-                ) from None
-            except duckdb.Error as error:
-                if is_fatal(error):
-                    snapshot.died()
-                kind = TableUnavailableError if diagnosis.is_transient(error) else RefreshError
-                raise kind(f"{ref}: the source can't describe it: {diagnosis.explain(error)}") from None
-            except TypeContractError as error:
-                raise TypeContractError(f"{ref}: {error}") from error
-            yield AttachedReading(scan, origin, recipe, diagnosis, snapshot.died)
+                cursor = cursor_of(self._dialect, scan, self._connection.options)
+                delta, changed = self._delta(scan, recipe, base, cursor)
+                position = self._position(scan, cursor)
+            if isinstance(delta, Same) and (reason := self._dialect.confirm(scan)):
+                raise TableUnavailableError(f"{ref}: {reason}")
+            # What is read whole in any case is looked at now.
+            origin = prepare(scan) if isinstance(delta, Unknown) else None
+            yield AttachedReading(scan, recipe, diagnosis, snapshot.died, prepare, delta, position, changed, origin)
+
+    @contextmanager
+    def _describing(self, snapshot: AttachedSnapshot, ref: TableRef, diagnosis: Diagnosis) -> Iterator[None]:
+        """A block that looks at a table, with errors that say so."""
+        try:
+            yield
+        except TableIsGone as gone:
+            raise RefreshError(
+                f"{ref}: the source no longer has it, or it is a view of something that is gone{gone}; "
+                f"`runtimedb refresh {ref.connection}` discovers what is there now"
+            ) from None
+        except duckdb.Error as error:
+            if is_fatal(error):
+                snapshot.died()
+            kind = TableUnavailableError if diagnosis.is_transient(error) else RefreshError
+            raise kind(f"{ref}: the source can't describe it: {diagnosis.explain(error)}") from None
+        except TypeContractError as error:
+            raise TypeContractError(f"{ref}: {error}") from error
+
+    @property
+    def _follows(self) -> bool:
+        """Whether what changed is wanted to be known."""
+        return self._connection.options.changes != "full"
+
+    def _is_stable(self, where: str | None) -> bool:
+        return where is None or self._connection.options.where_is_stable or depends_on_the_row_alone(where)
+
+    def _position(self, scan: Scan[Any], cursor: Cursor | None) -> Position | None:
+        """Where the snapshot of a scan is, to tell later what changed since."""
+        if not self._follows:
+            return None
+        return cursor.position if cursor else self._dialect.position(scan)
+
+    def _delta(self, scan: Scan[Any], recipe: str, base: Base | None, cursor: Cursor | None) -> tuple[Delta, str]:
+        """What is known of a table against a base, and where its rows may have changed."""
+        if base is None or not self._follows:
+            return Unknown("the option changes is full" if base else ""), ""
+        columns = tuple(projected.column for projected in scan.projection)
+        if recipe != base.recipe or columns != base.columns:
+            changes = schema_changes(base.columns, columns)
+            what = "; ".join(changes[:3]) or "its options or comments"
+            return Unknown(f"it would be made in another way now: {what}"), ""
+        if not self._is_stable(scan.where):
+            return Unknown("its where may depend on more than the row, unless where_is_stable says otherwise"), ""
+        delta, changed = cursor.delta(base) if cursor else self._dialect.delta(scan, base)
+        if isinstance(delta, Unknown) and delta.hint and self._connection.options.trust_hints:
+            return Same(HINTS), ""
+        return delta, changed
+
+    def states(
+        self, snapshot: AttachedSnapshot, bases: Mapping[TableRef, Base], *, thorough: bool
+    ) -> Mapping[TableRef, State]:
+        """Which bases the tables still hold; none where the source can't be asked now."""
+        if not self._follows or not bases:
+            return {}
+        wheres = {ref: where for ref in bases if (where := self._selection.of(ref.schema_name, ref.table_name).where)}
+        asked = {ref: base for ref, base in bases.items() if self._is_stable(wheres.get(ref))}
+        diagnosis = Diagnosis(self._dialect, self._hide, Overrun())
+        try:
+            with self._watched(snapshot.duck, self._connection.options.read_timeout, "read_timeout") as overrun:
+                diagnosis = replace(diagnosis, overrun=overrun)
+                snapshot.is_fresh = False
+                states = self._dialect.states(snapshot.duck, snapshot.alias, asked, wheres, thorough=thorough)
+                trusted = self._connection.options.trust_hints
+                return {ref: state for ref, state in states.items() if state.proof or trusted}
+        except duckdb.Error as error:
+            if is_fatal(error):
+                snapshot.died()
+            # Each table is asked by itself then, and says what is wrong with it.
+            logger.info("connection '%s': %s", self._connection.name, diagnosis.explain(error))
+            return {}
 
     def _described(self, snapshot: AttachedSnapshot, ref: TableRef) -> tuple[Scan[Any], str]:
         duck, alias, is_first = snapshot.duck, snapshot.alias, snapshot.is_fresh
@@ -230,13 +308,17 @@ class AttachedSnapshot:
     died: Callable[[], None]
     is_fresh: bool = True
 
-    def read(self, ref: TableRef) -> contextlib.AbstractContextManager[AttachedReading]:
-        """Open a table for one read.
+    def states(self, bases: Mapping[TableRef, Base], *, thorough: bool) -> Mapping[TableRef, State]:
+        """Which bases the tables still hold; see `SourceSnapshot`."""
+        return self.source.states(self, bases, thorough=thorough)
+
+    def read(self, ref: TableRef, base: Base | None = None) -> contextlib.AbstractContextManager[AttachedReading]:
+        """Open a table for one read; see `SourceSnapshot`.
 
         Raises:
             RefreshError: it is gone, or has a column without an exact form.
         """
-        return self.source.reading(self, ref)
+        return self.source.reading(self, ref, base)
 
 
 def recipes_of(connection: Connection, dialect: Dialect[Any]) -> Recipes:

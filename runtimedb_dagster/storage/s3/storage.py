@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -24,6 +25,9 @@ __all__ = ["S3Storage"]
 
 # httpfs copies these out of the AWS environment into settings, which any query can read and secrets fall back to.
 LEAKY_SETTINGS = ("s3_access_key_id", "s3_secret_access_key", "s3_session_token")
+
+# To list is one request for a thousand objects.
+LISTED_FROM = 8
 
 
 class S3Storage:
@@ -158,6 +162,22 @@ class S3Storage:
         key = self.url.key(path)
         with self._store.named_errors(path, "looked up"):
             return self._store.head(key) is not None or any(key == found for found, _ in self._store.unfinished(key))
+
+    def sizes(self, paths: Sequence[str]) -> dict[str, int]:
+        """The sizes of objects; those that are not there are missing. Many are listed, a few are asked for.
+
+        Raises:
+            StorageError
+        """
+        keys = {self._key(path): path for path in paths}
+        with self._store.named_errors("", "looked up"):
+            if len(keys) <= LISTED_FROM:
+                heads = {path: self._store.head(key) for key, path in keys.items()}
+                return {path: head["ContentLength"] for path, head in heads.items() if head is not None}
+            first, last = min(keys), max(keys)
+            same = takewhile(lambda pair: pair[0] == pair[1], zip(first, last, strict=False))
+            under = "".join(letter for letter, _ in same)
+            return {keys[key]: size for key, size in self._store.sizes(under) if key in keys}
 
     def read_marker(self) -> bytes | None:
         """What the storage says of the catalog whose it is.

@@ -95,11 +95,15 @@ class Store:
 
     def keys(self, prefix: str) -> Iterator[str]:
         """The keys of all objects that begin with `prefix`."""
+        return (key for key, _ in self.sizes(prefix))
+
+    def sizes(self, prefix: str) -> Iterator[tuple[str, int]]:
+        """The keys of all objects that begin with `prefix`, with their sizes in bytes."""
         pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.url.bucket, Prefix=prefix)
         for page in pages:
             _require_answer(page, "Name", "KeyCount", "Contents")
             for found in page.get("Contents", []):
-                yield found["Key"]
+                yield found["Key"], found["Size"]
 
     def unfinished(self, prefix: str) -> Iterator[tuple[str, str]]:
         """The multipart uploads to keys that begin with `prefix`, as (key, id)."""

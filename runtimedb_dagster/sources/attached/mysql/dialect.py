@@ -11,8 +11,9 @@ within the name of the host, and nothing else would reach the session that strea
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 
 import duckdb
 
@@ -21,13 +22,16 @@ from runtimedb_dagster.common.sql import literal
 from runtimedb_dagster.domain.columns import SourceColumn
 from runtimedb_dagster.domain.names import TableRef
 from runtimedb_dagster.domain.tables import DiscoveredTable
-from runtimedb_dagster.sources.attached.dialect import Dialect, Relation, Scan, TableIsGone, discovered
+from runtimedb_dagster.domain.versions import Position
+from runtimedb_dagster.sources.attached.dialect import Dialect, Relation, Scan, TableIsGone, discovered, same_everywhere
+from runtimedb_dagster.sources.attached.mysql import state
 from runtimedb_dagster.sources.attached.mysql.catalog import COLUMN, DISCOVERY, IS_VIEW, LISTS, SYSTEM
 from runtimedb_dagster.sources.attached.mysql.errors import ADVICE, GONE, TRANSIENT
 from runtimedb_dagster.sources.attached.mysql.options import MySQLOptions
 from runtimedb_dagster.sources.attached.mysql.types import MySQLColumn, project, quoted, treatment
 from runtimedb_dagster.sources.attached.projection import Projected
 from runtimedb_dagster.sources.attached.watch import Peer
+from runtimedb_dagster.sources.base import Base, State
 from runtimedb_dagster.sources.url import SourceUrl, host_and_port
 
 __all__ = ["MySQL", "MySQLOptions"]
@@ -35,6 +39,7 @@ __all__ = ["MySQL", "MySQLOptions"]
 ALIAS = "mysql"
 # A second attachment, made when something is to be ended: one that is read-only can't.
 CONTROL = "mysql_control"
+IN_TRANSACTION = "in the transaction"
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,14 @@ class _Login:
 
     sql_mode: str
     isolation: str
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What the description of a table has to remember: whether it is read as a view, and the log before it."""
+
+    is_view: bool
+    position: Position | None
 
 
 class MySQL(Dialect[MySQLColumn]):
@@ -127,6 +140,7 @@ class MySQL(Dialect[MySQLColumn]):
 
     def describe(self, duck: duckdb.DuckDBPyConnection, alias: str, ref: TableRef) -> Relation[MySQLColumn]:
         """Take the table's metadata lock, then look at its columns."""
+        position = state.position(duck, partial(_query, alias, stream=False))
         self._lock(duck, alias, ref)
         chosen = f"{_is('TABLE_SCHEMA', ref.schema_name)} AND {_is('TABLE_NAME', ref.table_name)}"
         listed = _query(alias, LISTS["columns"].format(chosen=chosen, more=IS_VIEW), stream=False)
@@ -139,7 +153,65 @@ class MySQL(Dialect[MySQLColumn]):
             for name, column_type, nullable, comment, _ in rows
         )
         self._look_around(duck, alias)
-        return Relation(columns, session=secrets.randbits(62), scannable=False, state=is_view)
+        seen = _Seen(is_view, position)
+        return Relation(columns, session=secrets.randbits(62), scannable=False, state=seen)
+
+    # Of the session of DuckDB's transaction.
+    now = "NOW(6)"
+
+    def quoted(self, name: str) -> str:
+        """In backticks."""
+        return quoted(name)
+
+    def constant(self, text: str) -> str:
+        """As its bytes, which no mode of the server reads in another way."""
+        return f"CONVERT(x'{text.encode().hex()}' USING utf8mb4)"
+
+    def ask_of(self, scan: Scan[MySQLColumn], *asked: str) -> Sequence[str | None]:
+        """In the session of DuckDB's transaction, which keeps its snapshot from then on."""
+        listed = ", ".join(f"CAST({each} AS CHAR) AS a{number}" for number, each in enumerate(asked))
+        condition = f" WHERE {scan.where}" if scan.where else ""
+        prologue = self._prologue(is_view=scan.relation.state.is_view)
+        query = _query(scan.alias, f"{prologue}{listed} FROM {_qualified(scan.ref)}{condition}", stream=False)
+        ((*answers,),) = scan.duck.execute(f"SELECT COLUMNS(*)::VARCHAR FROM {query}").fetchall()
+        return answers
+
+    def primary_key(self, scan: Scan[MySQLColumn]) -> Sequence[str]:
+        """As the server lists it."""
+        chosen = f"{_is('TABLE_SCHEMA', scan.ref.schema_name)} AND {_is('TABLE_NAME', scan.ref.table_name)}"
+        listed = _query(scan.alias, LISTS["keys"].format(chosen=chosen), stream=False)
+        return tuple(row[0] for row in scan.duck.execute(f"SELECT name FROM {listed} ORDER BY position").fetchall())
+
+    def changed(self, scan: Scan[MySQLColumn], what: str) -> Scan[MySQLColumn]:
+        """Read in the session of DuckDB's transaction, whose snapshot a streamed statement does not share."""
+        return replace(super().changed(scan, what), origin=IN_TRANSACTION)
+
+    def position(self, scan: Scan[MySQLColumn]) -> Position | None:
+        """How far the log of MariaDB has come, for what it tells of."""
+        seen: _Seen = scan.relation.state
+        address = (scan.ref.schema_name, scan.ref.table_name)
+        if seen.position is None or seen.is_view:
+            return None
+        others = state.unlogged(scan.duck, partial(_query, scan.alias, stream=False), [scan.ref])
+        return None if address in others else seen.position
+
+    def is_same(self, before: Position, now: Position) -> bool:
+        """Whether the log has come no further."""
+        return state.is_same(before, now)
+
+    def states(
+        self,
+        duck: duckdb.DuckDBPyConnection,
+        alias: str,
+        bases: Mapping[TableRef, Base],
+        wheres: Mapping[TableRef, str],  # noqa: ARG002 - as the others
+        *,
+        thorough: bool,  # noqa: ARG002
+    ) -> Mapping[TableRef, State]:
+        """All tables at once, by the log of MariaDB."""
+        found = same_everywhere(self, bases, state.position(duck, partial(_query, alias, stream=False)))
+        others = state.unlogged(duck, partial(_query, alias, stream=False), found) if found else set()
+        return {ref: each for ref, each in found.items() if (ref.schema_name, ref.table_name) not in others}
 
     def _look_around(self, duck: duckdb.DuckDBPyConnection, alias: str) -> _Login:
         """What the login has set, and what the session that streams is like; once per attached source.
@@ -185,14 +257,15 @@ class MySQL(Dialect[MySQLColumn]):
 
     def from_clause(self, scan: Scan[MySQLColumn]) -> str:
         """One statement on the server, which names the session's number for who may want to end it."""
-        return _query(scan.alias, f"{_mark(scan.relation.session)} {self._statement(scan)}")
+        statement = f"{_mark(scan.relation.session)} {self._statement(scan)}"
+        return _query(scan.alias, statement, stream=scan.origin != IN_TRANSACTION)
 
     def _statement(self, scan: Scan[MySQLColumn]) -> str:
         listed = ", ".join(
             f"{each.remote or quoted(each.source_name)} AS {quoted(each.source_name)}" for each in scan.projection
         )
         condition = f" WHERE {scan.where}" if scan.where else ""
-        return f"{self._prologue(is_view=scan.relation.state)}{listed} FROM {_qualified(scan.ref)}{condition}"
+        return f"{self._prologue(is_view=scan.relation.state.is_view)}{listed} FROM {_qualified(scan.ref)}{condition}"
 
     def _prologue(self, *, is_view: bool) -> str:
         """SELECT, under what one statement needs: MariaDB executes its comment, MySQL follows its hint.

@@ -25,8 +25,9 @@ from runtimedb_dagster.domain.columns import SourceColumn
 from runtimedb_dagster.domain.errors import TypeContractError
 from runtimedb_dagster.domain.names import TableRef
 from runtimedb_dagster.domain.tables import DiscoveredTable
+from runtimedb_dagster.domain.versions import Position
 from runtimedb_dagster.sources.attached.dialect import Dialect, Relation, Scan, TableIsGone, attached, discovered
-from runtimedb_dagster.sources.attached.postgresql import catalog
+from runtimedb_dagster.sources.attached.postgresql import catalog, changes
 from runtimedb_dagster.sources.attached.postgresql.asking import (
     ask,
     is_replica,
@@ -47,6 +48,7 @@ from runtimedb_dagster.sources.attached.postgresql.session import (
 from runtimedb_dagster.sources.attached.postgresql.types import PostgreSQLColumn, Wishes, project
 from runtimedb_dagster.sources.attached.projection import Projected
 from runtimedb_dagster.sources.attached.watch import SSL_REQUEST, Peer
+from runtimedb_dagster.sources.base import Base, Delta, State, Unknown
 from runtimedb_dagster.sources.url import SourceUrl
 
 __all__ = ["PostgreSQL", "PostgreSQLOptions"]
@@ -67,6 +69,8 @@ class _Seen:
     kind: str
     oid: int
     locked: bool
+    moment: changes.Moment | None
+    facts: changes.Facts | None
 
 
 class PostgreSQL(Dialect[PostgreSQLColumn]):
@@ -85,6 +89,7 @@ class PostgreSQL(Dialect[PostgreSQLColumn]):
         self._shared = False
         self._any_bytes = False
         self._around: Surroundings | None = None
+        self._genuine = self._identified = False
         # Whether a session's start takes options; a pooler may not.
         self._with_options = True
         limits = {
@@ -175,7 +180,68 @@ class PostgreSQL(Dialect[PostgreSQLColumn]):
         twin = (ref.schema_name.lower(), ref.table_name.lower()) in self._twins
         large = kind in ("r", "m") and pages >= PARALLEL_FROM_PAGES and self._shared and not twin
         listed = tuple(PostgreSQLColumn.from_dict(column) for column in json.loads(columns))
-        return Relation(listed, session, scannable=large and locked, state=_Seen(kind, oid, locked))
+        moment, facts = self._followed(duck, alias, ref)
+        return Relation(listed, session, scannable=large and locked, state=_Seen(kind, oid, locked, moment, facts))
+
+    def _followed(
+        self, duck: duckdb.DuckDBPyConnection, alias: str, ref: TableRef
+    ) -> tuple[changes.Moment | None, changes.Facts | None]:
+        """The snapshot, and what decides whether the rows of a table can be followed from it."""
+        if not self._genuine:
+            return None, None
+        address = (ref.schema_name, ref.table_name)
+        moment = changes.moment_of(duck, alias, identified=self._identified)
+        return moment, changes.facts_of(duck, alias, changes.chosen_by([address])).get(address)
+
+    def ask_of(self, scan: Scan[PostgreSQLColumn], *asked: str) -> Sequence[str | None]:
+        """On the server, in the snapshot of the transaction."""
+        listed = ", ".join(f"({each})::text AS a{number}" for number, each in enumerate(asked))
+        condition = f" WHERE {scan.where}" if scan.where else ""
+        return ask(scan.duck, scan.alias, f"SELECT {listed} FROM {table_name(scan)}{condition}")[0]
+
+    def constant(self, text: str) -> str:
+        """A literal, whatever the server's settings say of backslashes."""
+        return escaped(text)
+
+    def primary_key(self, scan: Scan[PostgreSQLColumn]) -> Sequence[str]:
+        """The primary key, or another unique index over columns that are never NULL."""
+        seen: _Seen = scan.relation.state
+        return seen.facts.key if seen.facts else ()
+
+    def position(self, scan: Scan[PostgreSQLColumn]) -> Position | None:
+        """The horizon of the snapshot, and what it depends on."""
+        seen: _Seen = scan.relation.state
+        return changes.position_of(seen.moment, seen.facts) if seen.moment and seen.facts else None
+
+    def delta(self, scan: Scan[PostgreSQLColumn], base: Base) -> tuple[Delta, str]:
+        """By the transactions that wrote its rows."""
+        seen: _Seen = scan.relation.state
+        if seen.moment is None or seen.facts is None:
+            return Unknown("the server is not PostgreSQL 13 or newer"), ""
+        return changes.delta(scan, base, seen.moment, seen.facts, self._key(scan, seen.facts))
+
+    def _key(self, scan: Scan[PostgreSQLColumn], facts: changes.Facts) -> tuple[str, ...]:
+        """The columns by which rows are known in a version: none if one is left out, or masked to what is no key."""
+        kept = {each.column.name: each.column for each in scan.projection}
+        usable = all(name in kept and kept[name].mask in (None, "sha256") for name in facts.key)
+        return facts.key if usable else ()
+
+    def states(
+        self,
+        duck: duckdb.DuckDBPyConnection,
+        alias: str,
+        bases: Mapping[TableRef, Base],
+        wheres: Mapping[TableRef, str],
+        *,
+        thorough: bool,
+    ) -> Mapping[TableRef, State]:
+        """By the transactions that wrote their rows, some hundred tables in a statement."""
+        around = self._look_around(duck, alias)
+        if not self._genuine:
+            return {}
+        run(duck, alias, self._session.in_transaction(around))
+        moment = changes.moment_of(duck, alias, identified=self._identified)
+        return changes.states(duck, alias, bases, moment, wheres, thorough=thorough)
 
     def _lock(
         self, duck: duckdb.DuckDBPyConnection, alias: str, ref: TableRef, chosen: str, around: Surroundings
@@ -220,6 +286,7 @@ class PostgreSQL(Dialect[PostgreSQLColumn]):
             with duck.cursor() as aside:
                 around = Surroundings.of(ask(aside, alias, Surroundings.query())[0])
                 shared, self._any_bytes = ask(aside, alias, catalog.SNAPSHOTS)[0]
+                self._genuine, self._identified = changes.is_genuine(aside, alias)
                 self._twins = {(row[0], row[1]) for row in ask(aside, alias, catalog.TWINS)}
                 # A pooler may take the options of a session's start, and drop them.
                 started = self._with_options and around.row_security == self._session.row_security

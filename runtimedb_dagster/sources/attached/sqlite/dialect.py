@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,9 +23,12 @@ from runtimedb_dagster.domain.errors import TypeContractError
 from runtimedb_dagster.domain.names import TableRef
 from runtimedb_dagster.domain.patterns import Matcher, names_of_column
 from runtimedb_dagster.domain.tables import DiscoveredTable
-from runtimedb_dagster.sources.attached.dialect import Dialect, Relation, Scan, TableIsGone, attached
+from runtimedb_dagster.domain.versions import Position
+from runtimedb_dagster.sources.attached.dialect import Dialect, Relation, Scan, TableIsGone, attached, same_everywhere
+from runtimedb_dagster.sources.attached.file_state import sqlite_file
 from runtimedb_dagster.sources.attached.projection import Projected
 from runtimedb_dagster.sources.attached.sqlite.types import SQLiteColumn, is_open, project, restored, type_of_values
+from runtimedb_dagster.sources.base import Base, State
 from runtimedb_dagster.sources.url import SourceUrl
 
 __all__ = ["SQLite", "SQLiteOptions"]
@@ -89,6 +92,7 @@ class SQLite(Dialect[SQLiteColumn]):
 
     def describe(self, duck: duckdb.DuckDBPyConnection, alias: str, ref: TableRef) -> Relation[SQLiteColumn]:
         """The table in the transaction of SQLite that this begins; columns of no type as their values demand."""
+        before = sqlite_file(self._path)
         rows = _described(duck, alias, ref.table_name) if ref.schema_name == "main" else []
         if not rows:
             raise TableIsGone
@@ -99,10 +103,39 @@ class SQLite(Dialect[SQLiteColumn]):
             for each in _columns(json.loads(listed))
         ]
         scannable = kind == "table" and not any(column.name.lower() in ROWIDS for column in columns)
-        return Relation(tuple(_by_values(duck, alias, ref, columns)), scannable=scannable)
+        described = tuple(_by_values(duck, alias, ref, columns))
+        # What was the same before and after the transaction began is what it sees.
+        state = before if kind == "table" and sqlite_file(self._path) == before else None
+        return Relation(described, scannable=scannable, state=state)
 
     def _is_as_text(self, table_name: str, column: str) -> bool:
         return bool(self._as_text.first(names_of_column("main", table_name, column)))
+
+    now = "datetime('now')"
+
+    def ask_of(self, scan: Scan[SQLiteColumn], *asked: str) -> Sequence[str | None]:
+        """In the transaction of SQLite."""
+        listed = ", ".join(f"{each} AS a{number}" for number, each in enumerate(asked))
+        return _ask(scan.duck, scan.alias, f"SELECT {listed} FROM {_table_of(scan)}")[0]
+
+    def position(self, scan: Scan[SQLiteColumn]) -> Position | None:
+        """The file's state, for tables; a view may compute with the time."""
+        state: Position | None = scan.relation.state
+        return state
+
+    def states(
+        self,
+        duck: duckdb.DuckDBPyConnection,
+        alias: str,
+        bases: Mapping[TableRef, Base],
+        wheres: Mapping[TableRef, str],  # noqa: ARG002 - as the others
+        *,
+        thorough: bool,  # noqa: ARG002
+    ) -> Mapping[TableRef, State]:
+        """All tables at once, by the file's state."""
+        before = sqlite_file(self._path)
+        self.check(duck, alias)
+        return same_everywhere(self, bases, before if sqlite_file(self._path) == before else None)
 
     def project(self, column: SQLiteColumn) -> Projected:
         """As its declared type demands."""
