@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from runtimedb_dagster.domain.columns import SourceColumn, VersionColumn
 from runtimedb_dagster.domain.errors import (
+    BaseReplacedError,
     CatalogError,
     CatalogMovedError,
     CatalogUnavailableError,
@@ -35,6 +36,7 @@ from runtimedb_dagster.domain.errors import (
     TypeContractError,
     UnsafePathError,
 )
+from runtimedb_dagster.domain.facts import RefreshFacts
 from runtimedb_dagster.domain.names import TableRef
 from runtimedb_dagster.domain.outcomes import (
     Event,
@@ -60,7 +62,8 @@ from runtimedb_dagster.domain.requests import (
 )
 from runtimedb_dagster.domain.settings import Settings
 from runtimedb_dagster.domain.tables import Connection, Table
-from runtimedb_dagster.domain.versions import DataFile, PendingDeletion, Version
+from runtimedb_dagster.domain.versions import DataFile, DeletesFile, PendingDeletion, Version
+from runtimedb_dagster.engine.audit import Audited
 from runtimedb_dagster.engine.facade import RuntimeDB
 from runtimedb_dagster.engine.verify import Finding
 from runtimedb_dagster.query.reader import Query
@@ -73,6 +76,8 @@ if TYPE_CHECKING:
     from runtimedb_dagster.dagster.resource import RuntimeDBResource
 
 __all__ = [
+    "Audited",
+    "BaseReplacedError",
     "CatalogError",
     "CatalogMovedError",
     "CatalogUnavailableError",
@@ -83,6 +88,7 @@ __all__ = [
     "ConnectionNotFoundError",
     "ConnectionRefreshResult",
     "DataFile",
+    "DeletesFile",
     "DiscoveryError",
     "DiscoveryRefusedError",
     "DiscoveryResult",
@@ -99,6 +105,7 @@ __all__ = [
     "Query",
     "QueryError",
     "RefreshError",
+    "RefreshFacts",
     "RefreshRequest",
     "RefreshResult",
     "RemoveResult",
