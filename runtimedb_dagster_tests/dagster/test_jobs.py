@@ -206,6 +206,8 @@ def test_a_connections_own_schedule_refreshes_its_cached_tables(deployment: Depl
 
 def test_the_command_line_launches_and_prints_the_same_result(deployment: Deployment, shop: str) -> None:
     some = ["--data", "--key", "main.weather", "--key", "reference.fleet"]
+    # From then on nothing changes.
+    deployment.runtimedb("refresh", shop, "--data")
     for arguments in ([], ["main", "weather", "--data"], ["--data", "--only-cached"], some, ["--data"]):
         local = deployment.runtimedb("refresh", shop, *arguments, "--json")
         remote = deployment.runtimedb("refresh", shop, *arguments, "--json", "--webserver", deployment.url)
