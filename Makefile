@@ -23,7 +23,7 @@ MINUTES ?= inf
 OF ?= signals
 PYTEST = env -u RUNTIMEDB_HOME -u DAGSTER_HOME $(BIN)/python -m pytest
 
-.PHONY: help demo dev instance test test-core test-storages test-sources test-deployment test-spread test-jobs torture campaign regress soak crowd fuzz lock audit lint bench docs format clean
+.PHONY: help demo dev instance test test-core test-storages test-sources test-deployment test-spread test-jobs torture campaign regress race soak crowd fuzz lock audit lint bench docs format clean
 
 help:
 	@echo "make demo    a real database, connected, materialized by Dagster, queried"
@@ -32,6 +32,7 @@ help:
 	@echo "make torture every fault REPEAT=$(REPEAT) times on every catalog and storage (80 minutes on 2 cores; MINUTES=15 ends it sooner)"
 	@echo "make campaign OF=signals (or store, or mute) MINUTES=15: what is drawn by lot, for as long as is said"
 	@echo "make regress     PostgreSQL's and MariaDB's own test databases, every value compared (Debian; 15 minutes)"
+	@echo "make race    refreshes by changes against writers for SECONDS=$(SECONDS), each against a full read"
 	@echo "make soak    everything at once for SECONDS=$(SECONDS) on STORAGE=$(STORAGE) (or s3), while servers restart and clocks are off"
 	@echo "make lint    ruff, mypy, import-linter"
 	@echo "make crowd   many processes over the same tables (SECONDS=60 for each storage)"
@@ -73,6 +74,10 @@ campaign: $(VENV)/test.stamp
 # What other projects test themselves with, from Debian's packages, on servers of the tests' own.
 regress: $(VENV)/test.stamp
 	@env -u RUNTIMEDB_HOME -u DAGSTER_HOME $(BIN)/python -W ignore -m $(TESTS).stress.regress --cache $(VENV)/regress
+
+# Refreshes by changes against writers, DDL and restarts, each compared with a full read of the same snapshot.
+race: $(VENV)/test.stamp
+	@env -u RUNTIMEDB_HOME -u DAGSTER_HOME $(BIN)/python -W ignore -m $(TESTS).stress.race --seconds $(SECONDS)
 
 # Refreshes, readers, sweeps, changes, restarts at once, on two servers of its own; by hand, for it takes its time.
 soak: $(VENV)/test.stamp

@@ -269,8 +269,13 @@ class Merge:
             raise NotMergedError(f"the source has {count} rows and {keys} keys")
         names = self._keys()
         on = " AND ".join(f"live.{identifier(name)} = kept.{identifier(name)}" for name in names)
-        self.duck.execute("CREATE TEMP TABLE deleted (file INTEGER, pos BIGINT, a UBIGINT, b UBIGINT)")
-        self._find("deleted", f"ANTI JOIN {scan_of([str(file)])} kept ON {on}")
+        self.duck.execute(
+            "CREATE TEMP TABLE missing (file INTEGER, pos BIGINT); "
+            "CREATE TEMP TABLE deleted (file INTEGER, pos BIGINT, a UBIGINT, b UBIGINT)"
+        )
+        # First by their keys alone: whole rows are read of those that are missing.
+        self._find("missing", f"ANTI JOIN {scan_of([str(file)])} kept ON {on}", places=True)
+        self._find("deleted", f"SEMI JOIN missing ON missing.file = {{number}} AND live.{POSITION} = missing.pos")
         self.duck.execute(
             "DELETE FROM deleted USING gone WHERE deleted.file = gone.file AND deleted.pos = gone.pos; "
             "INSERT INTO gone SELECT * FROM deleted"
@@ -297,8 +302,15 @@ class Merge:
         found = self.duck.execute(f"SELECT 1 FROM duckdb_tables() WHERE temporary AND table_name = {literal(table)}")
         return found.fetchone() is not None
 
-    def _find(self, table: str, which: str, more: str = "") -> None:
-        """Note the live rows of the base that a clause leaves: where they are, their hashes, and more of them."""
+    def _find(self, table: str, which: str, more: str = "", *, places: bool = False) -> None:
+        """Note the live rows of the base that a clause leaves: where they are, their hashes, and more of them.
+
+        Args:
+            table: where to.
+            which: the clause; `{number}` in it is that of the file.
+            more: columns besides.
+            places: only note where they are.
+        """
         first, second = self._hashes
         for number, file in enumerate(self._files):
             deletes = file.deletes and scan_of([self.locate(file.deletes.path)])
@@ -306,9 +318,11 @@ class Merge:
             columns = "file, pos, a, b" if not more else "pos, a, b, " + ", ".join(self._keys().values()) + ", file"
             values = f"{POSITION}, {first}, {second}"
             values = f"{number}, {values}" if not more else f"{values}, {more}, {number}"
+            if places:
+                columns, values = "file, pos", f"{number}, {POSITION}"
             self.duck.execute(
                 f"INSERT INTO {table} ({columns}) SELECT {values} FROM {scan_of([self.locate(file.path)])} live "
-                f"{without} {which}"
+                f"{without} {which.replace('{number}', str(number))}"
             )
 
     def _keys(self) -> dict[str, str]:

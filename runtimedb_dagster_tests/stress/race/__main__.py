@@ -18,6 +18,7 @@ from rich.console import Console
 
 from runtimedb_dagster import RuntimeDB, Settings
 from runtimedb_dagster.domain.outcomes import Failed
+from runtimedb_dagster.sources.attached.postgresql import changes
 from runtimedb_dagster.sources.registry import open_source
 from runtimedb_dagster_tests.stress.race.writers import OPTIONS, TABLES, keep_on, make, rewrite, write
 from runtimedb_dagster_tests.support.remote import PASSWORD_ENV
@@ -56,6 +57,8 @@ class Race:
         with open_source(self.db.connection("pg"), {"threads": 2}) as source:
             witness = Witness(source, self.home)
             while time.monotonic() < until:
+                # As large tables are looked at, and as small ones.
+                changes.LARGE_FROM_PAGES = self.rnd.choice((0, 5_000))
                 self._survey(witness) if self.rnd.random() < 0.3 else self._one(witness)
                 time.sleep(self.rnd.random() * 0.05)
 

@@ -36,6 +36,13 @@ logger = logging.getLogger(__name__)
 TABLES_PER_STATEMENT = 200
 # What takes longer to scan is asked about by the refresh that would read it, in its own snapshot.
 LARGE_FROM_PAGES = 5_000
+# Of a large table, to estimate how much of it may have changed.
+SAMPLED_PERCENT = 1
+# Up to this part of a table, rows are fetched by their places, if these are not more text than that.
+FEW = 0.02
+LONGEST_LIST = 4_000_000
+# From this release on, workers make parts of an array side by side.
+PARALLEL_ARRAYS = 160_000
 # Numbers of transactions are compared by 32 bits: those farther away than that would look like those to come.
 FARTHEST = 2**31 - 1_000_000
 
@@ -147,6 +154,7 @@ FACTS = """
             WHEN shape.named THEN 'a column shows names of other things, which change without it'
         END AS reason,
         pg_catalog.concat(shape.shape, ' ', tree.tree) AS shape, coalesce(shape.made, false) AS made,
+        tree.tree IS NULL AND w.relkind <> 'p' AS plain,
         keyed.key AS key
     FROM wanted w LEFT JOIN tree ON tree.root = w.oid LEFT JOIN shape ON shape.attrelid = w.oid
     LEFT JOIN keyed ON keyed.indrelid = w.oid LEFT JOIN pg_catalog.pg_am am ON am.oid = w.relam
@@ -199,6 +207,7 @@ class Facts:
         reason: why they can't; None if they can.
         shape: of its columns, and its partitions and children; whatever differs in it makes a position meaningless.
         made: whether it has columns of types that users made.
+        plain: whether all its rows are in one file of the server.
         key: the columns by which a row is known; empty if there are none.
     """
 
@@ -208,6 +217,7 @@ class Facts:
     reason: str | None
     shape: str
     made: bool
+    plain: bool
     key: tuple[str, ...]
 
 
@@ -239,8 +249,8 @@ def facts_of(duck: duckdb.DuckDBPyConnection, alias: str, chosen: str) -> dict[t
     """Of tables, by schema and name, in the transaction of `duck`."""
     rows = ask(duck, alias, FACTS.format(chosen=chosen, generated=GENERATED))
     return {
-        (schema, table): Facts(oid, kind, int(pages), reason, shape, made, tuple(json.loads(key or "[]")))
-        for schema, table, oid, kind, pages, reason, shape, made, key in rows
+        (schema, table): Facts(oid, kind, int(pages), reason, shape, made, plain, tuple(json.loads(key or "[]")))
+        for schema, table, oid, kind, pages, reason, shape, made, plain, key in rows
     }
 
 
@@ -305,21 +315,25 @@ def _what_differs(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
 
 
 def condition_since(position: Position) -> str:
-    """SQL that is true for all rows that may have changed since a position, and not for many others."""
+    """SQL that is true for all rows that may have changed since a position, and not for many others.
+
+    Numbers of transactions are compared as those of the half circle from the position on. (`age` says the same, but
+    no parallel worker may ask for it.)
+    """
     oldest = int(position["horizon"]) % 2**32
-    return f"pg_catalog.age(xmin) BETWEEN 0 AND (SELECT pg_catalog.age('{oldest}'::pg_catalog.xid))"
+    return f"((xmin::text::bigint - {oldest}) & 4294967295) < 2147483648"
 
 
 def counted(table: str, position: Position, where: str | None, number: int = 0) -> str:
-    """SQL of a row: which number, how many rows a table has, how many may have changed, and where those are."""
-    filtered = f"FILTER (WHERE {where})" if where else ""
-    may = condition_since(position)
+    """SQL of a row: a number, how many rows a table has, and how many may have changed."""
     return (
-        f"SELECT {number} AS number, pg_catalog.count(*) {filtered} AS count, "
-        f"pg_catalog.count(*) FILTER (WHERE {may}) AS candidates, "
-        f"pg_catalog.min(ctid) FILTER (WHERE {may})::text AS first, "
-        f"pg_catalog.max(ctid) FILTER (WHERE {may})::text AS last FROM {table}"
+        f"SELECT {number} AS number, {_count(where)} AS count, "
+        f"pg_catalog.count(*) FILTER (WHERE {condition_since(position)}) AS candidates FROM {table}"
     )
+
+
+def _count(where: str | None) -> str:
+    return "pg_catalog.count(*)" + (f" FILTER (WHERE {where})" if where else "")
 
 
 def delta(scan: Scan[Any], base: Base, moment: Moment, facts: Facts, key: Sequence[str]) -> tuple[Delta, str]:
@@ -328,13 +342,61 @@ def delta(scan: Scan[Any], base: Base, moment: Moment, facts: Facts, key: Sequen
         return Unknown(reason), ""
     if scans_otherwise(scan, base.position, moment):
         return Unknown("it is not scanned as PostgreSQL scans tables by itself"), ""
-    query = counted(table_name(scan), base.position, scan.where)
-    ((_, count, candidates, first, last),) = ask(scan.duck, scan.alias, query)
+    if facts.pages >= LARGE_FROM_PAGES:
+        return _of_large(scan, base, facts, key)
+    ((_, count, candidates),) = ask(scan.duck, scan.alias, counted(table_name(scan), base.position, scan.where))
     if not candidates and count == base.rows:
         return Same(), ""
-    between = f"ctid BETWEEN '{first}'::pg_catalog.tid AND '{last}'::pg_catalog.tid"
-    condition = f"({condition_since(base.position)}) AND {between}" if candidates else "FALSE"
-    return Changed(candidates, count, tuple(key)), condition
+    return Changed(candidates, count, tuple(key)), condition_since(base.position) if candidates else "FALSE"
+
+
+def _of_large(scan: Scan[Any], base: Base, facts: Facts, key: Sequence[str]) -> tuple[Delta, str]:
+    """As `delta`, with as few looks at the rows as will do.
+
+    A sample tells how much may have changed. If that is little, one look tells how many rows there are and where
+    those are that may have changed, which are then fetched by their places.
+    """
+    table, may = table_name(scan), condition_since(base.position)
+    sampled = f"SELECT pg_catalog.count(*) AS n, pg_catalog.count(*) FILTER (WHERE {may}) AS m FROM {table}"
+    ((rows, changed),) = ask(scan.duck, scan.alias, f"{sampled} TABLESAMPLE SYSTEM ({SAMPLED_PERCENT})")
+    if changed > rows * FEW:
+        count, _ = _look(scan, "NULL")
+        return Changed(count * changed // rows, count, tuple(key)), may
+    if not facts.plain:
+        count, first = _look(scan, f"pg_catalog.min(ctid) FILTER (WHERE {may})")
+        return _same_or(base, count, key, first, may)
+    count, places = _places(scan, may)
+    listed = f"ctid = ANY ('{places}'::pg_catalog.tid[])" if places and len(places) < LONGEST_LIST else may
+    return _same_or(base, count, key, places, listed)
+
+
+def _same_or(base: Base, count: int, key: Sequence[str], found: str | None, condition: str) -> tuple[Delta, str]:
+    if found is None:
+        return (Same(), "") if count == base.rows else (Changed(0, count, tuple(key)), "FALSE")
+    return Changed(None, count, tuple(key)), condition
+
+
+def _places(scan: Scan[Any], may: str) -> tuple[int, str | None]:
+    """How many rows there are, and the places of those that may have changed, as an array."""
+    ((number,),) = ask(scan.duck, scan.alias, "SELECT pg_catalog.current_setting('server_version_num')::int AS n")
+    if number >= PARALLEL_ARRAYS:
+        return _look(scan, f"pg_catalog.array_agg(ctid) FILTER (WHERE {may})")
+    count, first = _look(scan, f"pg_catalog.min(ctid) FILTER (WHERE {may})")
+    if first is None:
+        return count, None
+    # The planner expects a third of all rows, which is too many to have parallel workers hand over.
+    run(scan.duck, scan.alias, "SET LOCAL parallel_tuple_cost = 0; SET LOCAL parallel_setup_cost = 0")
+    query = f"SELECT ctid FROM {table_name(scan)} WHERE {may} AND ctid >= '{first}'::pg_catalog.tid OFFSET 0"
+    ((places,),) = ask(scan.duck, scan.alias, f"SELECT pg_catalog.array_agg(ctid)::text AS places FROM ({query}) AS t")
+    run(scan.duck, scan.alias, "SET LOCAL parallel_tuple_cost TO DEFAULT; SET LOCAL parallel_setup_cost TO DEFAULT")
+    return count, places
+
+
+def _look(scan: Scan[Any], asked: str) -> tuple[int, str | None]:
+    """How many rows there are, and an aggregate of all of them."""
+    query = f"SELECT {_count(scan.where)} AS count, ({asked})::text AS asked FROM {table_name(scan)}"
+    ((count, answer),) = ask(scan.duck, scan.alias, query)
+    return count, answer
 
 
 def scans_otherwise(scan: Scan[Any], position: Position, moment: Moment) -> bool:
@@ -405,7 +467,7 @@ def _states_of(
     )
     proven = [
         chunk[number]
-        for number, count, candidates, *_ in ask(duck, alias, query)
+        for number, count, candidates in ask(duck, alias, query)
         if not candidates and count == chunk[number][1].rows
     ]
     if not proven:
