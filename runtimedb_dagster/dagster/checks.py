@@ -59,7 +59,7 @@ def check_results(
         result_of(key, "row_counts", _collapsed(tables, found.options.min_row_ratio)),
         result_of(key, MAX_AGE, stale_tables(found, tables)),
         result_of(key, SHOWN_COLUMNS, exposing_tables(db, found, tables)),
-        result_of(key, AUDITS, _drifted(tables)),
+        result_of(key, AUDITS, drifted(tables)),
         result_of(key, "deletions", _failing_deletions(db, found)),
     ]
 
@@ -110,7 +110,7 @@ def _collapsed(tables: Sequence[Table], ratio: float) -> list[str]:
     ]
 
 
-def _drifted(tables: Sequence[Table]) -> list[str]:
+def drifted(tables: Sequence[Table]) -> list[str]:
     """Tables that an audit found to be something else than changes had made of them, until the next refresh."""
     return [
         f"{table.ref}: {found}"

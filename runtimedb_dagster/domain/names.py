@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from urllib.parse import unquote
 
 __all__ = [
+    "AUDIT_JOB",
     "CONNECTION_NAME",
     "CONNECT_JOB",
     "DELETION_SWEEP",
@@ -31,6 +32,7 @@ CONNECTION_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,62}")
 RESERVED_NAMES = frozenset({"memory", "system", "temp"})
 
 REFRESH_JOB, CONNECT_JOB, PURGE_JOB, REMOVE_JOB = "refresh", "connect", "purge", "remove"
+AUDIT_JOB = "audit"
 DELETION_SWEEP = "deletion_sweep"
 # The label of the event that holds a run's result, and Dagster's own of a partition's rows.
 RESULT = "result"

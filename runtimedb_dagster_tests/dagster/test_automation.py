@@ -106,6 +106,88 @@ def test_modified_tables_are_requested_once_per_modification(shop: Shop) -> None
     assert shop.requested() == []
 
 
+def events_of(result: dg.ExecuteInProcessResult, kind: dg.DagsterEventType) -> list[str]:
+    """The partitions that events of a run are about."""
+    return sorted(str(event.partition) for event in result.all_events if event.event_type is kind)
+
+
+def test_only_what_has_to_be_read_is_announced_and_recorded(shop: Shop) -> None:
+    config = {"connection": "shop", "data": True, "partition_keys": ["main.a", "main.b"]}
+    first = shop.run(config)
+    assert events_of(first, dg.DagsterEventType.ASSET_MATERIALIZATION) == ["main.a", "main.b"]
+    second = shop.run(config)
+    assert second.success
+    assert events_of(second, dg.DagsterEventType.ASSET_MATERIALIZATION) == []
+    planned = dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED
+    logged = {run.run_id: shop.instance.all_logs(run.run_id, of_type=planned) for run in (first, second)}
+    assert [len(logs) for logs in logged.values()] == [2, 0]
+    found = result_of(second)
+    assert (found["tables_refreshed"], found["tables_unchanged"], found["rows_read"]) == (2, 2, 0)
+    assert found["total_rows"] == 101
+    shop.change("UPDATE a SET x = 7")
+    third = shop.run(config)
+    assert events_of(third, dg.DagsterEventType.ASSET_MATERIALIZATION) == ["main.a", "main.b"]
+    assert (result_of(third)["tables_unchanged"], result_of(third)["rows_read"]) == (1, 101)
+    # Asked for in full, they are read, and recorded.
+    assert result_of(shop.run(config | {"full": True}))["rows_read"] == 101
+
+
+def test_an_asset_s_own_run_records_every_partition_and_how_it_was_read(shop: Shop) -> None:
+    keys = ["main.a", "main.b"]
+    shop.instance.add_dynamic_partitions("runtimedb/shop", keys)
+    for mode in ("full", "unchanged"):
+        definitions = build_definitions(shop.settings)
+        job = definitions.get_implicit_global_asset_job_def()
+        result = job.execute_in_process(instance=shop.instance, partition_key="main.b", asset_selection=[ASSET])
+        (event,) = result.asset_materializations_for_node("runtimedb__shop")
+        metadata = {name: value.value for name, value in event.metadata.items()}
+        assert (metadata["mode"], metadata["rows read"]) == (mode, 100 if mode == "full" else 0)
+        assert metadata["exactness"] == "exact"
+        assert isinstance(event.metadata["rows read"], dg.IntMetadataValue)
+
+
+def test_what_changed_is_requested_once(shop: Shop) -> None:
+    shop.db.configure("shop", options={"refresh_on_change": "true"})
+    assert shop.requested() == [], "nothing is cached yet"
+    shop.run({"connection": "shop", "data": True})
+    assert shop.requested() == []
+    shop.change("UPDATE a SET x = 7")
+    assert shop.requested() == ["main.a", "main.b"], "the file tells of all of it at once"
+    assert shop.requested() == []
+    shop.run({"connection": "shop", "data": True, "partition_keys": ["main.a", "main.b"]})
+    assert shop.requested() == []
+    shop.change("UPDATE a SET x = 8")
+    assert shop.requested() == ["main.a", "main.b"]
+
+
+def audit(shop: Shop) -> dg.ExecuteInProcessResult:
+    """A run of the audit job."""
+    config = {"ops": {"runtimedb_audit": {"config": {"connection": "shop"}}}}
+    job = build_definitions(shop.settings).resolve_job_def("audit")
+    return job.execute_in_process(instance=shop.instance, run_config=config, raise_on_error=False)
+
+
+def test_audits_are_a_job_and_a_check(shop: Shop) -> None:
+    shop.run({"connection": "shop", "data": True})
+    assert audit(shop).success
+    assert shop.check("audits").passed
+    table = next(table for table in shop.db.tables("shop") if table.table_name == "a")
+    assert table.version is not None
+    shop.db.engine.catalog.publications.distrust(table, table.version, "it is something else")
+    shop.run({"connection": "shop", "data": True, "partition_keys": ["main.b"]})
+    assert not shop.check("audits").passed
+    shop.run({"connection": "shop", "data": True, "partition_keys": ["main.a"]})
+    assert shop.check("audits").passed
+
+
+def result_of(run: dg.ExecuteInProcessResult) -> dict[str, Any]:
+    """The result that a run of the refresh job has reported."""
+    (found,) = (event for event in run.all_events if event.event_type is dg.DagsterEventType.STEP_EXPECTATION_RESULT)
+    data: Any = found.event_specific_data
+    value: dict[str, Any] = data.expectation_result.metadata["result"].value
+    return value
+
+
 @pytest.mark.parametrize("options", [{"exclude_columns": "b.x2"}, {"mask": "b.x:null"}, {"where": "b: x > 5"}])
 def test_tables_that_options_modify_are_requested_once(shop: Shop, options: dict[str, str]) -> None:
     shop.change("ALTER TABLE b ADD COLUMN x2 INTEGER")

@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from runtimedb_dagster import RefreshError, RuntimeDB
+from runtimedb_dagster import RefreshError, RuntimeDB, TableUnavailableError
 from runtimedb_dagster.sources.attached.postgresql import changes
 from runtimedb_dagster_tests.support.following import Follower
 from runtimedb_dagster_tests.support.parts import path_of
@@ -164,6 +165,30 @@ def test_labels_that_are_renamed(pg: Remote, follow: Callable[..., Follower]) ->
     assert follower.survey() == {"other"}, "which has no such column"
     assert follower.refresh("t").reason == "a type that users made was changed since"
     assert pg.query("t", "DISTINCT m") == [("fine",)]
+
+
+def test_labels_that_are_renamed_while_a_table_is_read(
+    pg: Remote, follow: Callable[..., Follower], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are shown as they are now: not as the snapshot knows them, whose position says what they were."""
+    follower = follow(
+        "CREATE TYPE mood AS ENUM ('sad', 'ok')", "CREATE TABLE t (k int PRIMARY KEY, m mood)",
+        "INSERT INTO t SELECT i, 'ok' FROM generate_series(1, 10) i",
+    )  # fmt: skip
+    asked = changes.facts_of
+
+    def rename(*arguments: Any) -> Any:
+        """In the snapshot, before a row is read; there and back again is noticed, too."""
+        found = asked(*arguments)
+        pg.run("ALTER TYPE mood RENAME VALUE 'ok' TO 'fine'", "ALTER TYPE mood RENAME VALUE 'fine' TO 'ok'")
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(changes, "facts_of", rename)
+        with pytest.raises(TableUnavailableError, match="a type of its columns was changed while it was read"):
+            follower.refresh("t")
+        assert follower.survey() == set()
+    assert follower.refresh("t").reason == "a type that users made was changed since"
 
 
 def test_names_of_other_things_change_without_the_row(pg: Remote, follow: Callable[..., Follower]) -> None:

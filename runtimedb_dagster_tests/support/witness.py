@@ -14,6 +14,7 @@ from runtimedb_dagster.domain.names import TableRef
 from runtimedb_dagster.domain.tables import DiscoveredTable
 from runtimedb_dagster.domain.versions import Version
 from runtimedb_dagster.engine.fingerprint import content, fingerprint, scan
+from runtimedb_dagster.sources.attached.postgresql.dialect import PostgreSQL
 from runtimedb_dagster.sources.base import Base, Reading, Source, SourceSnapshot, State
 
 __all__ = ["Witness"]
@@ -79,9 +80,15 @@ class _Snapshot:
 
     def states(self, bases: Mapping[TableRef, Base], *, thorough: bool) -> Mapping[TableRef, State]:
         states = self.inner.states(bases, thorough=thorough)
+        dialect = getattr(self.witness.source, "_dialect", None)
+        if isinstance(dialect, PostgreSQL):
+            # A materialized view can't be locked; to try would end the transaction, and with it the snapshot.
+            dialect._lock = lambda *_: False  # type: ignore[method-assign]
         for ref in states:
             with self.inner.read(ref) as reading:
                 self.witness.look(reading)
+        if isinstance(dialect, PostgreSQL):
+            del dialect._lock
         return states
 
     @contextmanager

@@ -2,15 +2,19 @@
 
 # No `from __future__ import annotations`: Dagster reads the annotations of `context` and `config`.
 
+from typing import Any
+
 import dagster as dg
 from pydantic import Field
 
+from runtimedb_dagster.dagster.checks import AUDITS, as_event, drifted, result_of
 from runtimedb_dagster.dagster.events import report_result
 from runtimedb_dagster.dagster.failures import as_failures
 from runtimedb_dagster.dagster.jobs.refresh import build_refresh
+from runtimedb_dagster.dagster.names import asset_key
 from runtimedb_dagster.dagster.partitions import sync
 from runtimedb_dagster.dagster.process import runtimedb
-from runtimedb_dagster.domain.names import CONNECT_JOB, PURGE_JOB, REMOVE_JOB, op_name
+from runtimedb_dagster.domain.names import AUDIT_JOB, CONNECT_JOB, PURGE_JOB, REMOVE_JOB, op_name
 from runtimedb_dagster.domain.settings import Settings
 
 __all__ = ["build_jobs"]
@@ -33,6 +37,14 @@ class PurgeConfig(dg.Config):
     table_name: str | None = Field(default=None, description="With schema_name: of this one table.")
 
 
+class AuditConfig(dg.Config):
+    """Whose tables to compare with their source."""
+
+    connection: str = Field(description="A connection's name or id.")
+    schema_name: str | None = Field(default=None, description="With table_name: this one table.")
+    table_name: str | None = Field(default=None, description="With schema_name: this one table.")
+
+
 class RemoveConfig(dg.Config):
     """Which connection to forget."""
 
@@ -40,7 +52,7 @@ class RemoveConfig(dg.Config):
 
 
 def build_jobs(settings: Settings) -> list[dg.JobDefinition]:
-    """The jobs `refresh`, `connect`, `purge` and `remove`."""
+    """The jobs `refresh`, `connect`, `purge`, `remove` and `audit`."""
 
     @dg.op(name=op_name(CONNECT_JOB), out=dg.Out(dg.Nothing), description="Registers a remote database.")
     def connect(context: dg.OpExecutionContext, config: ConnectConfig) -> None:
@@ -65,7 +77,31 @@ def build_jobs(settings: Settings) -> list[dg.JobDefinition]:
         with as_failures():
             report_result(context, runtimedb(settings).remove(config.connection).to_dict(), good=True)
 
-    return [build_refresh(settings), _job(CONNECT_JOB, connect), _job(PURGE_JOB, purge), _job(REMOVE_JOB, remove)]
+    @dg.op(
+        name=op_name(AUDIT_JOB),
+        out=dg.Out(dg.Nothing),
+        description="Reads tables whole, and compares them with what changes make of their versions.",
+    )
+    def audit(context: dg.OpExecutionContext, config: AuditConfig) -> None:
+        with as_failures():
+            _audit(context, settings, config)
+
+    others = {CONNECT_JOB: connect, PURGE_JOB: purge, REMOVE_JOB: remove, AUDIT_JOB: audit}
+    return [build_refresh(settings), *(_job(name, op) for name, op in others.items())]
+
+
+def _audit(context: dg.OpExecutionContext, settings: Settings, config: AuditConfig) -> None:
+    db = runtimedb(settings)
+    audited = db.audit(config.connection, config.schema_name, config.table_name)
+    connection = db.connection(config.connection)
+    # Those of other tables, too, that an earlier audit has found.
+    problems = drifted(db.tables(connection.id))
+    event: Any = as_event(result_of(asset_key(settings, connection.name), AUDITS, problems))
+    context.log_event(event)
+    different = [f"{each.table}: {each.message}" for each in audited if each.same is False]
+    report_result(context, {"audited": [each.to_dict() for each in audited]}, good=not different)
+    if different:
+        raise dg.Failure("\n".join(different), allow_retries=False)
 
 
 def _job(name: str, op: dg.OpDefinition) -> dg.JobDefinition:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import IO, Any
 
-from runtimedb_dagster import RefreshRequest, RuntimeDB, Settings
+from runtimedb_dagster import RefreshRequest, RuntimeDB, Settings, TableRefreshResult
 from runtimedb_dagster.common import failpoints
 
 __all__ = ["Child", "Children", "children"]
@@ -72,7 +72,7 @@ class Children:
     _process: subprocess.Popen[str]
 
     def start(self, job: str, settings: Mapping[str, str], faults: str, now: datetime | None = None) -> Child:
-        """Have a process do a job: `refresh` a table, or `sweep` as of a time."""
+        """Have a process do a job: `refresh` a table, one by `changes`, or `sweep` as of a time."""
         order = {"job": job, "settings": dict(settings), "faults": faults, "now": now.isoformat() if now else ""}
         assert self._process.stdin is not None
         assert self._process.stdout is not None
@@ -126,12 +126,20 @@ def _work(order: dict[str, Any], out: IO[str]) -> None:
         with RuntimeDB(Settings(**order["settings"])) as db:
             if order["job"] == "sweep":
                 db.sweep(datetime.fromisoformat(order["now"]))
+            elif order["job"] == "changes":
+                _refresh_by_changes(db)
             else:
                 db.refresh(RefreshRequest("shop", "main", "t", data=True))
     except Exception as failure:  # noqa: BLE001 - it is told
         error = f"{type(failure).__name__}: {failure}"
     _say(out, error=error)
     out.close()
+
+
+def _refresh_by_changes(db: RuntimeDB) -> None:
+    result = db.refresh(RefreshRequest("log", "main", "c", data=True))
+    if not isinstance(result, TableRefreshResult) or result.mode != "changes":
+        raise AssertionError(f"it was not read by changes: {result}")
 
 
 def _tell_faults(out: IO[str]) -> None:

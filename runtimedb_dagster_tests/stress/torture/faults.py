@@ -16,6 +16,8 @@ ENTER, RESERVE, SWAP, LEAVE = 1, 2, 3, 4
 CLAIM, FINISH = 1, 2
 # What a refresh of a table that did not change commits in place of the swap.
 KEEP, FORGET = 3, 4
+# What a refresh by changes commits: a number before the source is asked, a lease on the base, then as above.
+NUMBER, LEASE, RESERVE_FILES, SWAP_FILES, END_LEASE, LEAVE_CHANGES = 2, 3, 4, 5, 6, 7
 # By then one of two threads has written a row group.
 FIRST_ROWS = 130
 
@@ -28,7 +30,8 @@ class Case:
 
     Attributes:
         serves: which version, the one before or the one that is being made.
-        job: what is done meanwhile; `unchanged` is a refresh of what the table holds already.
+        job: what is done meanwhile; `unchanged` is a refresh of what the table holds already, `changes` one of a table
+            that keeps a data file, and gets another one and a deletes file.
         seconds: after how long it kills, or for how long it delays.
         turn: at which passage of the point.
         swept: while it is delayed, a sweep past the write lease comes by.
@@ -39,7 +42,7 @@ class Case:
     point: str
     action: str
     serves: Serves
-    job: Literal["refresh", "sweep", "unchanged"] = "refresh"
+    job: Literal["refresh", "sweep", "unchanged", "changes"] = "refresh"
     turn: int = 1
     seconds: float | None = None
     swept: bool = False
@@ -87,7 +90,20 @@ def at(storage: str) -> list[Case]:
         *(Case(f"{when}_commit", "", "new", "sweep", turn) for when in ("before", "after") for turn in (CLAIM, FINISH)),
         *(Case(f"{when}_commit", "", "old", "unchanged", KEEP) for when in ("before", "inside", "after")),
         Case("after_delete_file", "", "old", "unchanged"),
+        *(Case(name, "", "old", "changes") for name in ("after_reserve", "after_fold", "after_close")),
+        *(Case(name, "", "old", "changes", turn) for name in names for turn in (1, 2)),
+        *(Case(name, "", "old", "changes") for name in ("between_files", "after_deletes_file")),
+        *(_of_changes(turn, "before") for turn in range(NUMBER, LEAVE_CHANGES + 1)),
+        *(_of_changes(turn, "inside") for turn in range(NUMBER, LEAVE_CHANGES + 1)),
+        *(_of_changes(turn, "after") for turn in range(NUMBER, LEAVE_CHANGES + 1)),
     ]
+
+
+def _of_changes(turn: int, when: str) -> Case:
+    last_of_old = SWAP_FILES - 1 if when == "after" else SWAP_FILES
+    # Neither a lease that can't be ended nor a turn is a reason to fail.
+    fails = turn not in (END_LEASE, LEAVE_CHANGES)
+    return Case(f"{when}_commit", "", "old" if turn <= last_of_old else "new", "changes", turn, fails=fails)
 
 
 def _commit(point: str, turn: int, last_of_old: int) -> Case:
@@ -96,11 +112,14 @@ def _commit(point: str, turn: int, last_of_old: int) -> Case:
 
 
 def short(storage: str, *actions: str) -> Iterator[Case]:
-    """Each point once, with these actions: of the commits, that which swaps."""
+    """Each point once, with these actions: of the commits, those which swap."""
     seen = set()
     for place in at(storage):
-        if place.point not in seen and (place.turn == SWAP or "commit" not in place.point):
-            seen.add(place.point)
+        by_changes = place.job == "changes"
+        name = (place.point, by_changes)
+        swaps = place.turn == (SWAP_FILES if by_changes else SWAP)
+        if name not in seen and (swaps or "commit" not in place.point):
+            seen.add(name)
             yield from _with(place, actions)
 
 

@@ -70,18 +70,21 @@ MOMENT = """
         pg_catalog.pg_postmaster_start_time()::text AS started,
         (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database())::text AS database,
         {system} AS system,
-        -- What is shown of values of types that are made of others, without any row being written.
-        (SELECT pg_catalog.concat(pg_catalog.count(*), ' ', pg_catalog.sum(
-            pg_catalog.hashtextextended(pg_catalog.concat_ws(' ', e.oid, e.enumtypid, e.enumsortorder, e.enumlabel), 1)
-        ))             FROM pg_catalog.pg_enum e) AS labels,
-        (SELECT pg_catalog.concat(pg_catalog.count(*), ' ', pg_catalog.sum(
-            pg_catalog.hashtextextended(pg_catalog.concat_ws(' ', a.attrelid, a.attnum, a.attname, a.atttypid,
-                a.atttypmod, a.attisdropped), 1)))
-            FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_class c ON c.oid = a.attrelid
-            WHERE c.relkind = 'c' AND a.attnum > 0) AS composites,
+        {types},
         (SELECT pg_catalog.string_agg(pg_catalog.concat(x.extname, ' ', x.extversion), ',' ORDER BY x.extname)
             FROM pg_catalog.pg_extension x) AS extensions,
         pg_catalog.current_setting('lc_monetary') AS money
+"""
+# What is shown of values of types that are made of others, without any row being written; and by which transactions
+# that was changed last, so that there and back again is not the same.
+TYPES = """
+    (SELECT pg_catalog.concat(pg_catalog.count(*), ' ', pg_catalog.sum(pg_catalog.hashtextextended(
+        pg_catalog.concat_ws(' ', e.xmin, e.oid, e.enumtypid, e.enumsortorder, e.enumlabel), 1)))
+        FROM pg_catalog.pg_enum e) AS labels,
+    (SELECT pg_catalog.concat(pg_catalog.count(*), ' ', pg_catalog.sum(pg_catalog.hashtextextended(
+        pg_catalog.concat_ws(' ', a.xmin, a.attrelid, a.attnum, a.attname, a.atttypid, a.atttypmod), 1)))
+        FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_class c ON c.oid = a.attrelid
+        WHERE c.relkind = 'c' AND a.attnum > 0) AS composites
 """
 SYSTEM = (
     "(SELECT pg_catalog.concat(s.system_identifier, ' ', k.timeline_id) "
@@ -224,10 +227,17 @@ class Facts:
 def moment_of(duck: duckdb.DuckDBPyConnection, alias: str, *, identified: bool) -> Moment:
     """The snapshot of the transaction that `duck` has open."""
     ((horizon, next_, wal, started, database, system, labels, composites, extensions, money),) = ask(
-        duck, alias, MOMENT.format(system=SYSTEM if identified else "NULL::text")
+        duck, alias, MOMENT.format(system=SYSTEM if identified else "NULL::text", types=TYPES)
     )
     server = {"started": started, "database": database, "system": system, "extensions": extensions, "money": money}
     return Moment(int(horizon), int(next_), int(wal), server, {"labels": labels, "composites": composites})
+
+
+def types_now(duck: duckdb.DuckDBPyConnection, alias: str) -> dict[str, Any]:
+    """How the types that users made are made now, whatever the snapshot of a transaction knows."""
+    with duck.cursor() as aside:
+        ((labels, composites),) = ask(aside, alias, f"SELECT {TYPES}")
+    return {"labels": labels, "composites": composites}
 
 
 def is_genuine(duck: duckdb.DuckDBPyConnection, alias: str) -> tuple[bool, bool]:
@@ -479,4 +489,7 @@ def _states_of(
     if ask(duck, alias, REPLACED.format(oids=oids, names=names)):
         # Some table was rewritten or replaced meanwhile, and may have been read as if it were empty.
         return {}
+    if any(facts.made for _, _, facts in proven) and types_now(duck, alias) != moment.types:
+        # What is shown of such types is what they are now.
+        proven = [each for each in proven if not each[2].made]
     return {ref: State(position) for ref, _, facts in proven if (position := position_of(moment, facts))}

@@ -59,6 +59,8 @@ ALIAS = "postgresql"
 # DuckDB's scan reads tasks of 1,000 pages; a smaller table has one, and no gain from it.
 PARALLEL_FROM_PAGES = 1_000
 LOCKABLE = ("r", "p", "v")
+# What DuckDB puts before the words of libpq.
+AROUND = r'^(Unable to connect to Postgres at ".*?": |Failed to (prepare|execute) query ".*"(: )?)'
 STARTUP_REFUSED = "unsupported startup parameter"
 
 
@@ -353,6 +355,10 @@ class PostgreSQL(Dialect[PostgreSQLColumn]):
         Else it may have been read as if it were empty.
         """
         seen: _Seen = scan.relation.state
+        # Labels of enums, say, are shown as they are now, not as the snapshot knows them.
+        made = seen.moment is not None and seen.facts is not None and seen.facts.made
+        if made and seen.moment and changes.types_now(scan.duck, scan.alias) != seen.moment.types:
+            return "a type of its columns was changed while it was read; refresh it again"
         if seen.locked and scan.is_first:
             return None
         query = catalog.WHOLE.format(oid=seen.oid, name=escaped(table_name(scan)))
@@ -370,7 +376,7 @@ class PostgreSQL(Dialect[PostgreSQLColumn]):
     def explain(self, error: str) -> str:
         """The server's own words, without what DuckDB and libpq put around them, and what to do."""
         found = re.findall(r"(?:ERROR|FATAL|PANIC): +(.*)", error)
-        message = found[-1] if found else re.sub(r'^Unable to connect to Postgres at ".*?": ', "", first_line(error))
+        message = found[-1] if found else re.sub(AROUND, "", first_line(error), flags=re.DOTALL)
         return advised(message, error)
 
     def detail(self, scan: Scan[PostgreSQLColumn], error: str) -> str | None:
