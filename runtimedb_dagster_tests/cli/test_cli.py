@@ -105,6 +105,53 @@ def test_refreshing_as_json(db: RuntimeDB, run: Run) -> None:
     assert not the_table(db, "customers").cached
 
 
+def test_how_a_table_was_read_as_json(db: RuntimeDB, run: Run, shop: SourceFile) -> None:
+    told = {"rows_inserted": None, "rows_updated": None, "rows_deleted": None}
+    for facts in (
+        {"mode": "full", "reason": "it has no version yet", "rows_read": 100},
+        {"mode": "unchanged", "rows_read": 0},
+        {"mode": "full", "reason": "that was asked for", "rows_read": 100},
+    ):
+        arguments = ["--full"] if "asked" in str(facts.get("reason")) else []
+        one = run("refresh", "shop", "main", "orders", "--data", *arguments, "--json").json
+        assert one.items() >= (facts | told).items()
+        assert ("reason" in one) == ("reason" in facts)
+    whole = run("refresh", "shop", "--data", "--json").json
+    assert (whole["tables_unchanged"], whole["rows_read"]) == (1, 10)
+    listed = {table["table_name"]: table for table in run("tables", "shop", "--json").json}
+    assert listed["orders"]["refreshed"]["mode"] == "unchanged"
+    assert listed["orders"]["version"]["trusts"] is None
+    assert "position" not in listed["orders"]["version"]
+    shop.run("DELETE FROM orders WHERE id < 10")
+    assert run("refresh", "shop", "main", "orders", "--data", "--json").json["reason"] == "the source was written since"
+    assert current(db, "orders").rows == 90
+
+
+def test_auditing_a_source(db: RuntimeDB, run: Run, shop: SourceFile) -> None:
+    refresh_all(db)
+    ran = run("verify", "--source", "shop")
+    assert (ran.status, ran.out) == (0, "shop.main.customers: the same\nshop.main.orders: the same\n")
+    shop.run("UPDATE orders SET amount = 0")
+    (one,) = run("verify", "--source", "shop", "main", "orders", "--json").json
+    assert (one["same"], one["message"]) == (None, "its next refresh reads it whole: the source was written since")
+    assert run("verify", "main", "orders").err == "Error: verify takes a table with --source only\n"
+
+
+def test_the_files_of_a_version_and_one_of_them_all(db: RuntimeDB, run: Run, shop: SourceFile, tmp_path: Path) -> None:
+    shop.run("SELECT 1")
+    refresh_all(db)
+    (file,) = run("files", "shop", "main", "orders", "--json").json
+    assert (file["rows"], file["deletes"]) == (100, None)
+    assert Path(file["location"]).stat().st_size == file["bytes"]
+    assert file["location"] in run("files", "shop", "main", "orders").out
+    target = tmp_path / "orders.parquet"
+    assert run("export", "shop", "main", "orders", str(target), "--json").json == {"file": str(target), "rows": 100}
+    again = run("export", "shop", "main", "orders", str(target))
+    assert (again.status, again.err) == (1, f"Error: {target} is there already, and nothing is overwritten\n")
+    db.purge("shop", "main", "orders")
+    assert "has no version yet" in run("files", "shop", "main", "orders").err
+
+
 @pytest.mark.usefixtures("shop")
 def test_some_tables_by_their_keys(db: RuntimeDB, run: Run) -> None:
     some = run("refresh", "shop", "--data", "--key", "main.orders", "--json").json

@@ -38,7 +38,8 @@ DDL = st.sampled_from(
     [
         "ALTER TABLE t ADD COLUMN c int DEFAULT 7", "ALTER TABLE t DROP COLUMN IF EXISTS c",
         "ALTER TABLE t ALTER v SET NOT NULL", "ALTER TABLE t ALTER v DROP NOT NULL",
-        "ALTER TABLE t ALTER v TYPE varchar", "ALTER TABLE t ALTER v TYPE text", "COMMENT ON COLUMN t.v IS 'a'", "COMMENT ON COLUMN t.v IS NULL",
+        "ALTER TABLE t ALTER v TYPE varchar", "ALTER TABLE t ALTER v TYPE text",
+        "COMMENT ON COLUMN t.v IS 'a'", "COMMENT ON COLUMN t.v IS NULL",
         "TRUNCATE t", "VACUUM FULL t", "VACUUM FREEZE t", "CLUSTER t USING t_pkey",
         "ALTER TABLE t DROP CONSTRAINT t_pkey",
         "ALTER TABLE t ADD PRIMARY KEY (k)", "ALTER TYPE mood RENAME VALUE 'ok' TO 'fine'",
