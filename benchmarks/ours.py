@@ -20,7 +20,7 @@ from runtimedb_dagster.catalog import new_id, schema
 from runtimedb_dagster.common.heartbeat import utc_now
 from runtimedb_dagster.storage import version_path
 
-__all__ = ["opened", "print_seconds"]
+__all__ = ["connect_to", "opened", "print_seconds"]
 
 
 @contextmanager
@@ -38,7 +38,7 @@ def print_seconds(seconds: float) -> None:
     print(json.dumps({"seconds": seconds}))
 
 
-def _connect(db: RuntimeDB, url: str, include: str) -> None:
+def connect_to(db: RuntimeDB, url: str, include: str) -> None:
     password = "BENCH_PASSWORD" if "@" in url else None
     db.connect(
         "source",
@@ -57,7 +57,7 @@ def _refresh(db: RuntimeDB) -> None:
 def refresh(url: str, include: str) -> float:
     """From the request to the last swap."""
     with opened() as db:
-        _connect(db, url, include)
+        connect_to(db, url, include)
         started = perf_counter()
         _refresh(db)
         return perf_counter() - started
@@ -66,7 +66,7 @@ def refresh(url: str, include: str) -> float:
 def unchanged(url: str, include: str) -> float:
     """The second refresh of a table that did not change."""
     with opened() as db:
-        _connect(db, url, include)
+        connect_to(db, url, include)
         _refresh(db)
         before = [table.version and table.version.id for table in db.tables()]
         started = perf_counter()
@@ -81,7 +81,7 @@ def connect(url: str) -> float:
     """A connection and its first discovery, for what follows."""
     with opened() as db:
         started = perf_counter()
-        _connect(db, url, "*")
+        connect_to(db, url, "*")
         return perf_counter() - started
 
 

