@@ -31,7 +31,7 @@ def measure(world: World) -> Section:
 
 
 def _sides(world: World, direct: str, url: str, name: str) -> list[Side]:
-    home, turns = world.directory / f"home-{name}", world.directory / f"turns-{name}"
+    home, turns = world.directory / f"home-{name}", world.directory / "turns"
     return [_side(world, direct, url, what, home, turns) for what in WORDS]
 
 

@@ -20,6 +20,7 @@ from runtimedb_dagster.domain.errors import RefreshError, SourceError, SourceUna
 from runtimedb_dagster.sources.attached.postgresql import catalog as postgresql_catalog
 from runtimedb_dagster.sources.attached.postgresql import dialect as postgresql
 from runtimedb_dagster.sources.registry import open_source
+from runtimedb_dagster.sources.url import SourceUrl
 from runtimedb_dagster_tests.support.parts import await_that, output_of, path_of, reading_of
 from runtimedb_dagster_tests.support.proxy import dying, proxy
 from runtimedb_dagster_tests.support.remote import PASSWORD_ENV, Remote
@@ -661,3 +662,20 @@ def test_a_certificate_of_another_host_or_authority_is_refused(pg: Remote, front
     trustme.CA().cert_pem.write_to_path(str(other))
     with pytest.raises(SourceError, match="certificate verify failed"):
         pg.db.connect("b", url, options={"sslmode": "verify-ca", "sslrootcert": other}, password_env=PASSWORD_ENV)
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (
+            'IO Error: Failed to prepare query "SELECT 1\n WHERE (v < 10\n)": server closed the connection\n\nLINE 1',
+            "server",
+        ),
+        ('IO Error: Failed to execute query "BEGIN": ', "the connection was lost"),
+        ('Error: Failed to prepare COPY "COPY (SELECT "a" FROM t)": ERROR:  no such thing\n', "no such thing"),
+    ],
+)
+def test_an_error_shows_the_server_s_words_and_no_statement_of_ours(error: str, message: str) -> None:
+    dialect = postgresql.PostgreSQL(SourceUrl.parse("postgresql://a@b/c"), postgresql.PostgreSQLOptions(), None)
+    assert dialect.explain(error).startswith(message)
+    assert "SELECT" not in dialect.explain(error)

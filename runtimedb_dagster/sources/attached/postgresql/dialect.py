@@ -60,7 +60,11 @@ ALIAS = "postgresql"
 PARALLEL_FROM_PAGES = 1_000
 LOCKABLE = ("r", "p", "v")
 # What DuckDB puts before the words of libpq.
-AROUND = r'^(Unable to connect to Postgres at ".*?": |Failed to (prepare|execute) query ".*"(: )?)'
+AROUND = re.compile(
+    r"^([A-Z][\w ]* Error: )?"
+    r'(Unable to connect to Postgres at ".*?": |Failed to (prepare|execute) (query|COPY) ".*": ?)',
+    re.DOTALL,
+)
 STARTUP_REFUSED = "unsupported startup parameter"
 
 
@@ -285,14 +289,19 @@ class PostgreSQL(Dialect[PostgreSQLColumn]):
     def _look_around(self, duck: duckdb.DuckDBPyConnection, alias: str) -> Surroundings:
         """Find what DuckDB's scan would get wrong here, and what the login has set; once per attached source."""
         if self._around is None:
-            with duck.cursor() as aside:
+            # In few transactions: by itself, each question takes more than twice as many messages. Those that a server
+            # may refuse have one of their own, which ends with it.
+            with transaction(duck) as aside:
                 around = Surroundings.of(ask(aside, alias, Surroundings.query())[0])
                 shared, self._any_bytes = ask(aside, alias, catalog.SNAPSHOTS)[0]
-                self._genuine, self._identified = changes.is_genuine(aside, alias)
                 self._twins = {(row[0], row[1]) for row in ask(aside, alias, catalog.TWINS)}
-                # A pooler may take the options of a session's start, and drop them.
-                started = self._with_options and around.row_security == self._session.row_security
-                self._shared = shared and started and not is_replica(aside, alias)
+            with transaction(duck) as aside:
+                self._genuine, self._identified = changes.is_genuine(aside, alias)
+            # A pooler may take the options of a session's start, and drop them.
+            started = self._with_options and around.row_security == self._session.row_security
+            if shared and started:
+                with transaction(duck) as aside:
+                    self._shared = not is_replica(aside, alias)
             self._around = around
         if self._around.damaging:
             raise duckdb.InvalidInputException(
@@ -376,7 +385,7 @@ class PostgreSQL(Dialect[PostgreSQLColumn]):
     def explain(self, error: str) -> str:
         """The server's own words, without what DuckDB and libpq put around them, and what to do."""
         found = re.findall(r"(?:ERROR|FATAL|PANIC): +(.*)", error)
-        message = found[-1] if found else re.sub(AROUND, "", first_line(error), flags=re.DOTALL)
+        message = found[-1] if found else first_line(AROUND.sub("", error)) or "the connection was lost"
         return advised(message, error)
 
     def detail(self, scan: Scan[PostgreSQLColumn], error: str) -> str | None:
