@@ -17,7 +17,7 @@ from runtimedb_dagster.sources.attached.postgresql import changes
 from runtimedb_dagster_tests.support.following import Follower
 from runtimedb_dagster_tests.support.parts import path_of
 from runtimedb_dagster_tests.support.remote import PASSWORD_ENV, Remote
-from runtimedb_dagster_tests.support.servers import Server, postgres, replica
+from runtimedb_dagster_tests.support.servers import Server, pooler, postgres, replica
 
 T = "CREATE TABLE t (k int PRIMARY KEY, v text, n numeric(12, 2))"
 ROWS = "INSERT INTO t SELECT i, 'v' || i, i / 7.0 FROM generate_series(1, 100) i"
@@ -554,3 +554,17 @@ def test_large_tables_are_looked_at_once(
         pg.run(f"UPDATE {name} SET v = v || 'y'")
         assert follower.refresh(name).mode in ("full", "changes")
         assert follower.survey() >= {name}
+
+
+def test_through_a_pooler_in_transaction_mode(pg: Remote, tmp_path: Path) -> None:
+    pg.run(T, ROWS, "CREATE TABLE u AS SELECT 1 AS i")
+    with pooler(pg.server, "ignore_startup_parameters = options", "default_pool_size = 3") as port:
+        pg.db.connect("pg", f"postgresql://owner@127.0.0.1:{port}/{pg.database}", password_env=PASSWORD_ENV)
+        follower = Follower(pg.db, "pg", tmp_path)
+        for name in ("t", "u"):
+            follower.refresh(name)
+        assert follower.survey() == {"t", "u"}
+        pg.run("UPDATE t SET v = 'x' WHERE k = 1", "DELETE FROM t WHERE k = 2")
+        facts = follower.refresh("t")
+        assert (facts.mode, facts.rows_updated, facts.rows_deleted) == ("changes", 1, 1)
+        assert follower.refresh("u").mode == "unchanged"

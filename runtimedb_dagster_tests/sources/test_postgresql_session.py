@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
-import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
-from pathlib import Path
+from contextlib import closing
 
 import pytest
 
 from runtimedb_dagster.domain.errors import ConfigurationError, SourceError, TypeContractError
 from runtimedb_dagster.sources.attached.postgresql.errors import is_transient
 from runtimedb_dagster.sources.registry import open_source
-from runtimedb_dagster_tests.support.parts import await_that, reading_of
+from runtimedb_dagster_tests.support.parts import reading_of
 from runtimedb_dagster_tests.support.remote import PASSWORD_ENV, Remote
-from runtimedb_dagster_tests.support.servers import PASSWORD, Server
-from runtimedb_dagster_tests.support.servers import _free_port as free_port
+from runtimedb_dagster_tests.support.servers import PASSWORD, Server, pooler
 
 
 @pytest.fixture
@@ -303,40 +297,6 @@ def test_a_sockets_directory_in_the_place_of_the_host(pg: Remote, form: str) -> 
     pg.db.connect("pg", f"postgresql://owner@{rest}", password_env=PASSWORD_ENV)
     pg.refresh("over_a_socket")
     assert pg.query("over_a_socket") == [(True,)]
-
-
-@contextmanager
-def pooler(server: Server, *settings: str) -> Iterator[int]:
-    """pgbouncer in transaction mode before a server."""
-    port = free_port()
-    with tempfile.TemporaryDirectory(prefix="pooler-") as name:
-        folder = Path(name)
-        password = PASSWORD.replace('"', '""')
-        (folder / "users").write_text(f'"owner" "{password}"\n')
-        lines = [
-            "[databases]", f"* = host=127.0.0.1 port={server.port}", "[pgbouncer]", "listen_addr = 127.0.0.1",
-            f"listen_port = {port}", "auth_type = trust", f"auth_file = {folder}/users", "pool_mode = transaction",
-            "unix_socket_dir =", *settings,
-        ]  # fmt: skip
-        (folder / "b.ini").write_text("\n".join(lines))
-        for path in (folder, *folder.iterdir()):
-            path.chmod(0o755)
-        command = [shutil.which("pgbouncer") or "/usr/sbin/pgbouncer", str(folder / "b.ini")]
-        # It runs as anybody but root.
-        user = ["runuser", "-u", "nobody", "--"] if os.getuid() == 0 else []
-        with subprocess.Popen([*user, *command], stderr=subprocess.DEVNULL) as running:
-            try:
-                await_that(lambda: _listens(port), "pgbouncer")
-                yield port
-            finally:
-                running.terminate()
-
-
-def _listens(port: int) -> bool:
-    import socket  # noqa: PLC0415
-
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 @pytest.mark.parametrize("settings", [(), ("ignore_startup_parameters = options",)], ids=["refused", "dropped"])

