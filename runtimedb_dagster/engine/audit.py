@@ -10,8 +10,8 @@ from runtimedb_dagster.common.heartbeat import utc_now
 from runtimedb_dagster.domain.errors import RuntimeDBError
 from runtimedb_dagster.domain.tables import Connection, Table
 from runtimedb_dagster.domain.versions import Version
-from runtimedb_dagster.engine.changes import NotMergedError
 from runtimedb_dagster.engine.engine import Engine
+from runtimedb_dagster.engine.matching import NotMergedError
 from runtimedb_dagster.engine.strategy import Changes, Full, Keep, base_of, decide, why_full
 from runtimedb_dagster.sources.base import Source
 from runtimedb_dagster.sources.registry import open_source

@@ -22,9 +22,10 @@ from runtimedb_dagster.domain.facts import RefreshFacts
 from runtimedb_dagster.domain.settings import Settings
 from runtimedb_dagster.domain.tables import Table
 from runtimedb_dagster.domain.versions import DataFile, DeletesFile, SequenceNumber, Version
-from runtimedb_dagster.engine.changes import Kept, Merge, Merged, NotMergedError, differences, merge
+from runtimedb_dagster.engine.changes import Kept, Merge, Merged, differences, merge
 from runtimedb_dagster.engine.file_reader import FileReader
 from runtimedb_dagster.engine.fingerprint import fingerprint, row_hashes, scan
+from runtimedb_dagster.engine.matching import NotMergedError
 from runtimedb_dagster.engine.parquet import about, count_rows, read_back
 from runtimedb_dagster.engine.reserving import Reserver
 from runtimedb_dagster.query.live import live_rows

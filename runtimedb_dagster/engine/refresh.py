@@ -24,8 +24,8 @@ from runtimedb_dagster.domain.settings import Settings
 from runtimedb_dagster.domain.tables import Table
 from runtimedb_dagster.domain.versions import DataFile, Position, SequenceNumber, Version
 from runtimedb_dagster.engine.by_changes import ByChanges, Refreshed
-from runtimedb_dagster.engine.changes import NotMergedError
 from runtimedb_dagster.engine.file_reader import FileReader
+from runtimedb_dagster.engine.matching import NotMergedError
 from runtimedb_dagster.engine.parquet import WrittenFile, read_back, write
 from runtimedb_dagster.engine.reserving import Reserver
 from runtimedb_dagster.engine.soundness import difference, lost_or_torn, problem

@@ -207,6 +207,7 @@ def test_a_worker_that_is_killed_loses_nothing_and_another_does_its_tables(worke
     assert workers.result(run_id) | {"duration_ms": 0} == {
         "connection_id": workers.result(run_id)["connection_id"],
         "tables_refreshed": TABLES, "tables_failed": 0, "total_rows": 9 * TABLES, "duration_ms": 0, "errors": [],
+        "tables_unchanged": 0, "rows_read": 9 * TABLES,
     }  # fmt: skip
     after = workers.versions()
     assert len(after) == TABLES

@@ -17,8 +17,10 @@ from runtimedb_dagster.domain.columns import VersionColumn
 from runtimedb_dagster.domain.errors import BaseReplacedError
 from runtimedb_dagster.domain.names import TableRef
 from runtimedb_dagster.domain.versions import DataFile, DeletesFile, Version
-from runtimedb_dagster.engine.changes import MOST_FILES, Merge, NotMergedError, folded_of, merge
+from runtimedb_dagster.engine.changes import Merge, merge
 from runtimedb_dagster.engine.fingerprint import content, fingerprint, scan
+from runtimedb_dagster.engine.folding import MOST_FILES, folded_of
+from runtimedb_dagster.engine.matching import NotMergedError
 from runtimedb_dagster.query.live import live_rows
 from runtimedb_dagster.sources.base import Changed
 from runtimedb_dagster_tests.support.parts import (

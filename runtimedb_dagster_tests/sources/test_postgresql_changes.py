@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from runtimedb_dagster import RefreshError, RuntimeDB, TableUnavailableError
-from runtimedb_dagster.sources.attached.postgresql import changes
+from runtimedb_dagster.sources.attached.postgresql import changes, facts
 from runtimedb_dagster_tests.support.following import Follower
 from runtimedb_dagster_tests.support.parts import path_of
 from runtimedb_dagster_tests.support.remote import PASSWORD_ENV, Remote
@@ -175,7 +175,7 @@ def test_labels_that_are_renamed_while_a_table_is_read(
         "CREATE TYPE mood AS ENUM ('sad', 'ok')", "CREATE TABLE t (k int PRIMARY KEY, m mood)",
         "INSERT INTO t SELECT i, 'ok' FROM generate_series(1, 10) i",
     )  # fmt: skip
-    asked = changes.facts_of
+    asked = facts.facts_of
 
     def rename(*arguments: Any) -> Any:
         """In the snapshot, before a row is read; there and back again is noticed, too."""
@@ -185,6 +185,7 @@ def test_labels_that_are_renamed_while_a_table_is_read(
 
     with monkeypatch.context() as patch:
         patch.setattr(changes, "facts_of", rename)
+        patch.setattr(facts, "facts_of", rename)
         with pytest.raises(TableUnavailableError, match="a type of its columns was changed while it was read"):
             follower.refresh("t")
         assert follower.survey() == set()
@@ -465,15 +466,15 @@ def test_a_replica_that_lags_then_leads(tmp_path: Path, db: RuntimeDB, postgres_
         assert follower.refresh("t").reason == "the server was restarted since, or is another one"
 
 
-def moment(horizon: int, next_: int, wal: int = 10) -> changes.Moment:
-    return changes.Moment(horizon, next_, wal, {"started": "then"}, {"labels": "1"})
+def moment(horizon: int, next_: int, wal: int = 10) -> facts.Moment:
+    return facts.Moment(horizon, next_, wal, {"started": "then"}, {"labels": "1"})
 
 
-FACTS = changes.Facts("1", "r", 1, None, "shape", made=True, plain=True, key=("k",))
+FACTS = facts.Facts("1", "r", 1, None, "shape", made=True, plain=True, key=("k",))
 
 
 @pytest.mark.parametrize(
-    ("now", "facts", "reason"),
+    ("now", "found", "reason"),
     [
         (moment(2**32 + 5, 2**32 + 9), FACTS, None),
         (moment(2**32 + 5, 2**32 + 2**31), FACTS, "too many transactions passed since"),
@@ -484,11 +485,11 @@ FACTS = changes.Facts("1", "r", 1, None, "shape", made=True, plain=True, key=("k
     ],
 )
 def test_numbers_that_wrap_and_servers_that_are_behind(
-    now: changes.Moment, facts: changes.Facts, reason: str | None
+    now: facts.Moment, found: facts.Facts, reason: str | None
 ) -> None:
     before = changes.position_of(moment(2**32 - 100, 2**32), FACTS)
     assert before is not None
-    assert changes.meaningless(before, now, facts) == reason
+    assert changes.meaningless(before, now, found) == reason
     assert "- 4294967196)" in changes.condition_since(before)
 
 
@@ -504,7 +505,7 @@ def test_numbers_that_wrap_and_servers_that_are_behind(
 )
 def test_which_servers_are_postgresql(version: str, genuine: bool) -> None:
     """Redshift is told by its number, which is that of PostgreSQL 8."""
-    assert (changes.GENUINE.match(version) is not None and "-YB-" not in version) == genuine
+    assert (facts.GENUINE.match(version) is not None and "-YB-" not in version) == genuine
 
 
 def test_a_table_that_was_dropped_fails_by_name(pg: Remote, follow: Callable[..., Follower]) -> None:

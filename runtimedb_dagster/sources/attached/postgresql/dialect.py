@@ -27,7 +27,7 @@ from runtimedb_dagster.domain.names import TableRef
 from runtimedb_dagster.domain.tables import DiscoveredTable
 from runtimedb_dagster.domain.versions import Position
 from runtimedb_dagster.sources.attached.dialect import Dialect, Relation, Scan, TableIsGone, attached, discovered
-from runtimedb_dagster.sources.attached.postgresql import catalog, changes
+from runtimedb_dagster.sources.attached.postgresql import catalog, changes, facts
 from runtimedb_dagster.sources.attached.postgresql.asking import (
     ask,
     is_replica,
@@ -38,6 +38,7 @@ from runtimedb_dagster.sources.attached.postgresql.asking import (
     table_name,
 )
 from runtimedb_dagster.sources.attached.postgresql.errors import advised, is_transient
+from runtimedb_dagster.sources.attached.postgresql.facts import Facts, Moment
 from runtimedb_dagster.sources.attached.postgresql.options import PostgreSQLOptions, hosts, parameters
 from runtimedb_dagster.sources.attached.postgresql.session import (
     FORMS,
@@ -75,8 +76,8 @@ class _Seen:
     kind: str
     oid: int
     locked: bool
-    moment: changes.Moment | None
-    facts: changes.Facts | None
+    moment: Moment | None
+    facts: Facts | None
 
 
 class PostgreSQL(Dialect[PostgreSQLColumn]):
@@ -186,18 +187,18 @@ class PostgreSQL(Dialect[PostgreSQLColumn]):
         twin = (ref.schema_name.lower(), ref.table_name.lower()) in self._twins
         large = kind in ("r", "m") and pages >= PARALLEL_FROM_PAGES and self._shared and not twin
         listed = tuple(PostgreSQLColumn.from_dict(column) for column in json.loads(columns))
-        moment, facts = self._followed(duck, alias, ref)
-        return Relation(listed, session, scannable=large and locked, state=_Seen(kind, oid, locked, moment, facts))
+        seen = _Seen(kind, oid, locked, *self._followed(duck, alias, ref))
+        return Relation(listed, session, scannable=large and locked, state=seen)
 
     def _followed(
         self, duck: duckdb.DuckDBPyConnection, alias: str, ref: TableRef
-    ) -> tuple[changes.Moment | None, changes.Facts | None]:
+    ) -> tuple[Moment | None, Facts | None]:
         """The snapshot, and what decides whether the rows of a table can be followed from it."""
         if not self._genuine:
             return None, None
         address = (ref.schema_name, ref.table_name)
-        moment = changes.moment_of(duck, alias, identified=self._identified)
-        return moment, changes.facts_of(duck, alias, changes.chosen_by([address])).get(address)
+        moment = facts.moment_of(duck, alias, identified=self._identified)
+        return moment, facts.facts_of(duck, alias, facts.chosen_by([address])).get(address)
 
     def ask_of(self, scan: Scan[PostgreSQLColumn], *asked: str) -> Sequence[str | None]:
         """On the server, in the snapshot of the transaction."""
@@ -226,11 +227,11 @@ class PostgreSQL(Dialect[PostgreSQLColumn]):
             return Unknown("the server is not PostgreSQL 13 or newer"), ""
         return changes.delta(scan, base, seen.moment, seen.facts, self._key(scan, seen.facts))
 
-    def _key(self, scan: Scan[PostgreSQLColumn], facts: changes.Facts) -> tuple[str, ...]:
+    def _key(self, scan: Scan[PostgreSQLColumn], found: Facts) -> tuple[str, ...]:
         """The columns by which rows are known in a version: none if one is left out, or masked to what is no key."""
         kept = {each.column.name: each.column for each in scan.projection}
-        usable = all(name in kept and kept[name].mask in (None, "sha256") for name in facts.key)
-        return facts.key if usable else ()
+        usable = all(name in kept and kept[name].mask in (None, "sha256") for name in found.key)
+        return found.key if usable else ()
 
     def states(
         self,
@@ -246,7 +247,7 @@ class PostgreSQL(Dialect[PostgreSQLColumn]):
         if not self._genuine:
             return {}
         run(duck, alias, self._session.in_transaction(around))
-        moment = changes.moment_of(duck, alias, identified=self._identified)
+        moment = facts.moment_of(duck, alias, identified=self._identified)
         return changes.states(duck, alias, bases, moment, wheres, thorough=thorough)
 
     def _lock(
@@ -296,7 +297,7 @@ class PostgreSQL(Dialect[PostgreSQLColumn]):
                 shared, self._any_bytes = ask(aside, alias, catalog.SNAPSHOTS)[0]
                 self._twins = {(row[0], row[1]) for row in ask(aside, alias, catalog.TWINS)}
             with transaction(duck) as aside:
-                self._genuine, self._identified = changes.is_genuine(aside, alias)
+                self._genuine, self._identified = facts.is_genuine(aside, alias)
             # A pooler may take the options of a session's start, and drop them.
             started = self._with_options and around.row_security == self._session.row_security
             if shared and started:
@@ -366,7 +367,7 @@ class PostgreSQL(Dialect[PostgreSQLColumn]):
         seen: _Seen = scan.relation.state
         # Labels of enums, say, are shown as they are now, not as the snapshot knows them.
         made = seen.moment is not None and seen.facts is not None and seen.facts.made
-        if made and seen.moment and changes.types_now(scan.duck, scan.alias) != seen.moment.types:
+        if made and seen.moment and facts.types_now(scan.duck, scan.alias) != seen.moment.types:
             return "a type of its columns was changed while it was read; refresh it again"
         if seen.locked and scan.is_first:
             return None
