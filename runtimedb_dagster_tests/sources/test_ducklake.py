@@ -364,6 +364,9 @@ def test_data_files_in_an_object_store(
     monkeypatch.setenv("STORE_KEY", KEY_SECRET)
     rediscover(db, "lake")
     assert refresh_all(db, "lake").total_rows == 1000
+    with monkeypatch.context() as patch:
+        patch.delenv("AWS_SESSION_TOKEN")
+        lake.run("INSERT INTO t SELECT i FROM range(1000) r(i)")
     monkeypatch.setenv("STORE_KEY", WRONG)
     with pytest.raises(RefreshError, match=r"HTTP 403.*; set the options s3_key_id and s3_key_env") as caught:
         refresh(db, "t")

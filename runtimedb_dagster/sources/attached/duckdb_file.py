@@ -9,6 +9,7 @@ import duckdb
 from pydantic import BaseModel, ConfigDict
 
 from runtimedb_dagster.common.duck import first_line, lock_holder
+from runtimedb_dagster.common.elsewhere import beginning_of
 from runtimedb_dagster.common.sql import identifier, literal
 from runtimedb_dagster.domain.columns import SourceColumn
 from runtimedb_dagster.domain.names import TableRef
@@ -134,7 +135,6 @@ class DuckDBFile(PlainDialect):
 
 def _is_sqlite(path: Path) -> bool:
     try:
-        with path.open("rb") as file:
-            return file.read(len(SQLITE_HEADER)) == SQLITE_HEADER
+        return beginning_of(path, len(SQLITE_HEADER)) == SQLITE_HEADER
     except OSError:
         return False

@@ -1,4 +1,7 @@
-"""What a database file is like, in so many bytes as any change of it would change."""
+"""What a database file is like, in so many bytes as any change of it would change.
+
+The file itself is not opened here, see `elsewhere`; the log beside it is, for nobody locks that.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ import struct
 from pathlib import Path
 from typing import Any
 
+from runtimedb_dagster.common.elsewhere import beginning_of
 from runtimedb_dagster.domain.versions import Position
 
 __all__ = ["duckdb_file", "sqlite_file"]
@@ -30,9 +34,8 @@ def duckdb_file(path: Path) -> Position | None:
     Whatever is committed is in the log beside it, or in a checkpoint, which changes a header.
     """
     try:
-        with path.open("rb") as file:
-            found = os.fstat(file.fileno())
-            headers = file.read(DUCKDB_HEADERS)
+        found = path.stat()
+        headers = beginning_of(path, DUCKDB_HEADERS)
         log = _log(path.with_name(path.name + ".wal"))
     except OSError:
         return None
@@ -57,9 +60,8 @@ def sqlite_file(path: Path) -> Position | None:
     `certain` is false there.
     """
     try:
-        with path.open("rb") as file:
-            found = os.fstat(file.fileno())
-            header = file.read(SQLITE_HEADER)
+        found = path.stat()
+        header = beginning_of(path, SQLITE_HEADER)
         log = _frames(path.with_name(path.name + "-wal"), header)
     except OSError:
         return None

@@ -192,8 +192,8 @@ class MySQL(Dialect[MySQLColumn]):
         address = (scan.ref.schema_name, scan.ref.table_name)
         if seen.position is None or seen.is_view:
             return None
-        others = state.unlogged(scan.duck, partial(_query, scan.alias, stream=False), [scan.ref])
-        return None if address in others else seen.position
+        logged = state.logged(scan.duck, partial(_query, scan.alias, stream=False), [scan.ref])
+        return seen.position if address in logged else None
 
     def is_same(self, before: Position, now: Position) -> bool:
         """Whether the log has come no further."""
@@ -210,8 +210,8 @@ class MySQL(Dialect[MySQLColumn]):
     ) -> Mapping[TableRef, State]:
         """All tables at once, by the log of MariaDB."""
         found = same_everywhere(self, bases, state.position(duck, partial(_query, alias, stream=False)))
-        others = state.unlogged(duck, partial(_query, alias, stream=False), found) if found else set()
-        return {ref: each for ref, each in found.items() if (ref.schema_name, ref.table_name) not in others}
+        logged = state.logged(duck, partial(_query, alias, stream=False), found) if found else set()
+        return {ref: each for ref, each in found.items() if (ref.schema_name, ref.table_name) in logged}
 
     def _look_around(self, duck: duckdb.DuckDBPyConnection, alias: str) -> _Login:
         """What the login has set, and what the session that streams is like; once per attached source.

@@ -7,11 +7,10 @@ from typing import Any
 
 import duckdb
 
-from runtimedb_dagster.common.sql import literal
 from runtimedb_dagster.domain.names import TableRef
 from runtimedb_dagster.domain.versions import Position
 
-__all__ = ["is_same", "position", "unlogged"]
+__all__ = ["is_same", "logged", "position"]
 
 Ask = Callable[[str], list[tuple[Any, ...]]]
 
@@ -22,10 +21,10 @@ STATUS = """
     UNION ALL SELECT 'NOW', UNIX_TIMESTAMP() UNION ALL SELECT 'ID', @@server_id UNION ALL SELECT 'HOST', @@hostname
     UNION ALL SELECT 'VERSION', VERSION()
 """
-# Which of some tables are kept by something else, or not kept at all.
-OTHERS = """
-    SELECT TABLE_SCHEMA AS s, TABLE_NAME AS t FROM information_schema.TABLES
-    WHERE (ENGINE IS NULL OR ENGINE <> 'InnoDB') AND TABLE_SCHEMA IN ({schemas})
+# Those that are kept by InnoDB, among those that the login may read.
+LOGGED = """
+    SELECT CONVERT(TABLE_SCHEMA USING utf8mb4) AS s, CONVERT(TABLE_NAME USING utf8mb4) AS t
+    FROM information_schema.TABLES WHERE ENGINE = 'InnoDB' AND TABLE_SCHEMA IN ({schemas})
 """
 # The start of a server is known to the second, by two clocks that are read one after the other.
 SECONDS = 3
@@ -59,10 +58,10 @@ def is_same(before: Position, now: Position) -> bool:
     return abs(int(before["started"]) - int(now["started"])) <= SECONDS
 
 
-def unlogged(
+def logged(
     duck: duckdb.DuckDBPyConnection, query: Callable[[str], str], refs: Iterable[TableRef]
 ) -> set[tuple[str, str]]:
-    """Tables of some schemas, by schema and name, of which the log does not tell: of other engines, and views."""
-    schemas = ", ".join(sorted({literal(ref.schema_name) for ref in refs})) or "''"
-    rows = duck.execute(f"SELECT s, t FROM {query(OTHERS.format(schemas=schemas))}").fetchall()
+    """Tables of some schemas, by schema and name, of which the log tells, and which the login may see."""
+    schemas = ", ".join(f"_utf8mb4 x'{name.encode().hex()}'" for name in sorted({ref.schema_name for ref in refs}))
+    rows = duck.execute(f"SELECT s, t FROM {query(LOGGED.format(schemas=schemas or 'NULL'))}").fetchall()
     return {(schema, table) for schema, table in rows}
