@@ -188,7 +188,7 @@ def _refresh(db: RuntimeDB, request: RefreshRequest, confirm: bool, progress: te
     if not request.data:
         return db.discover(request.connection, confirm=confirm).to_dict()
     started, outcomes = perf_counter(), []
-    for event in db.events(request):
+    for event in db.events(request, confirm=confirm):
         match event:
             case Progress():
                 progress(event)

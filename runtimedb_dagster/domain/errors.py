@@ -18,6 +18,7 @@ Each message names the connection, the table, what happened, and what to do::
     │   ├── TypeContractError       a value has no exact form in a version
     │   ├── TableUnavailableError   its source is unavailable or locked (a SourceUnavailableError, too)
     │   ├── SupersededError         a refresh that started later has already published
+    │   ├── RowsGoneError           more rows are gone than an option allows; the caller may confirm it
     │   ├── BaseReplacedError       another one has replaced the version of which it keeps files
     │   └── ReservationLostError    the sweep has already claimed the new file
     ├── StorageError                a version's file can't be written, read or deleted
@@ -46,6 +47,7 @@ __all__ = [
     "RefreshError",
     "RequestError",
     "ReservationLostError",
+    "RowsGoneError",
     "RuntimeDBError",
     "SourceError",
     "SourceUnavailableError",
@@ -135,6 +137,10 @@ class SupersededError(RefreshError):
 
 class BaseReplacedError(RefreshError):
     """The version of which a refresh keeps files is no longer the table's, or not to be relied on."""
+
+
+class RowsGoneError(RefreshError):
+    """More rows are gone than the option max_delete_ratio allows; the caller may confirm it."""
 
 
 class ReservationLostError(RefreshError):

@@ -63,6 +63,12 @@ class ConnectionOptions(BaseModel):
     min_row_ratio: float = Field(
         default=0.5, ge=0, le=1, description="a version with fewer rows than this part of the one before is reported"
     )
+    max_delete_ratio: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="a version that lacks more than this part of the rows before waits until that is confirmed",
+    )
     max_age: Duration | None = Field(
         default=None,
         ge=timedelta(minutes=1),

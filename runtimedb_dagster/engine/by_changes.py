@@ -63,6 +63,7 @@ class ByChanges:
         reading: Reading,
         sequence: SequenceNumber,
         close: Callable[[], None],
+        require: Callable[[int], None],
         *,
         audit: bool,
     ) -> Refreshed:
@@ -75,6 +76,7 @@ class ByChanges:
             reading: of the source.
             sequence: taken before it was opened.
             close: lets go of the source, as soon as it is not needed any more.
+            require: refuses a version of so many rows, if it does.
             audit: whether to read the source whole besides, and compare.
 
         Raises:
@@ -89,6 +91,7 @@ class ByChanges:
             if merged.fingerprint == base.fingerprint:
                 close()
                 return self._kept(made)
+            require(merged.rows)
             return self._written(made, close)
 
     def audit(self, table: Table, base: Version, changed: Changed, reading: Reading) -> str:

@@ -35,6 +35,7 @@ class _Work:
     limit: int
     tables: deque[Table]
     full: bool
+    confirm: bool
     cancelled: threading.Event = field(default_factory=threading.Event)
     events: SimpleQueue[Outcome | Waiting] = field(default_factory=SimpleQueue)
     surveying: threading.Lock = field(default_factory=threading.Lock)
@@ -71,7 +72,9 @@ class _Work:
             with turn(self.refresher.catalog, self.connection, self.limit, self.cancelled, self.events.put) as held:
                 while not held.over and not self.cancelled.is_set() and (table := self._next_table()):
                     self.events.put(
-                        self.refresher.outcome(self.source, table, full=self.full, options=self.connection.options)
+                        self.refresher.outcome(
+                            self.source, table, full=self.full, options=self.connection.options, confirm=self.confirm
+                        )
                     )
 
     def next_event(self, workers: Sequence[Future[None]]) -> Outcome | Waiting | None:
@@ -93,14 +96,21 @@ class _Work:
 
 
 def refresh_many(
-    refresher: Refresher, source: Source, connection: Connection, tables: Sequence[Table], limit: int, *, full: bool
+    refresher: Refresher,
+    source: Source,
+    connection: Connection,
+    tables: Sequence[Table],
+    limit: int,
+    *,
+    full: bool,
+    confirm: bool = False,
 ) -> Generator[Event, None, None]:
     """Refresh tables and yield what happens: an outcome for each, and how far they are a few times a second.
 
     At most `limit` tables of the connection are read at a time, by all processes together. Ending the iteration
     early interrupts what is still being read.
     """
-    work = _Work(refresher, source, connection, limit, deque(tables), full)
+    work = _Work(refresher, source, connection, limit, deque(tables), full, confirm)
     workers = min(limit, len(tables))
     with ThreadPoolExecutor(max(workers, 1), thread_name_prefix="runtimedb-refresh") as pool:
         futures = [pool.submit(work.work) for _ in range(workers)]

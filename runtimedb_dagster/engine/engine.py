@@ -104,6 +104,7 @@ class Engine:
         *,
         since: SequenceNumber | None = None,
         full: bool = False,
+        confirm: bool = False,
     ) -> Generator[Event, None, None]:
         """Refresh some of a connection's tables; yields what happens, with an outcome for each.
 
@@ -116,6 +117,7 @@ class Engine:
             since: a number of the clock; a table that was read after it, by whomever, is not read again: its outcome
                 is what it is now.
             full: see `RefreshRequest`.
+            confirm: publish versions even if they lack more rows than the option max_delete_ratio allows.
 
         Raises:
             SourceError, StorageUnavailableError: none was refreshed.
@@ -125,7 +127,8 @@ class Engine:
         yield from (self.refresher.as_it_is(table) for table in tables if _is_newer(table, since))
         self.owner.require()
         with open_source(connection, self.settings.duckdb_config) as source:
-            for event in refresh_many(self.refresher, source, connection, left, limit, full=full):
+            events = refresh_many(self.refresher, source, connection, left, limit, full=full, confirm=confirm)
+            for event in events:
                 yield self._overtaken(connection, event) if _is_superseded(event) else event
 
     def survey(self, connection: Connection, tables: Sequence[Table]) -> list[Unchanged]:

@@ -228,7 +228,7 @@ class RuntimeDB:
 
         Args:
             request: what to refresh.
-            confirm: see `discover`.
+            confirm: see `discover`; of data, publish versions even if the option max_delete_ratio says otherwise.
 
         Raises:
             RequestError: the request has no meaning; nothing was done.
@@ -239,9 +239,9 @@ class RuntimeDB:
         if not request.data:
             return self.discover(request.connection, confirm=confirm)
         started = perf_counter()
-        return self.result_of(request, self.events(request), started)
+        return self.result_of(request, self.events(request, confirm=confirm), started)
 
-    def events(self, request: RefreshRequest) -> Generator[Event, None, None]:
+    def events(self, request: RefreshRequest, *, confirm: bool = False) -> Generator[Event, None, None]:
         """Refresh data, and yield what happens: how far it is, what it waits for, and what became of each table.
 
         >>> for event in db.events(RefreshRequest("shop", data=True)):
@@ -258,7 +258,7 @@ class RuntimeDB:
             SourceError, StorageUnavailableError: while iterating: no table was refreshed.
         """
         connection, tables = self.engine.select(request)
-        return self.engine.refresh(connection, tables, full=request.full)
+        return self.engine.refresh(connection, tables, full=request.full, confirm=confirm)
 
     def result_of(
         self, request: RefreshRequest, events: Iterable[Event], started: float

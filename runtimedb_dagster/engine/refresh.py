@@ -29,7 +29,17 @@ from runtimedb_dagster.engine.matching import NotMergedError
 from runtimedb_dagster.engine.parquet import WrittenFile, read_back, write
 from runtimedb_dagster.engine.reserving import Reserver
 from runtimedb_dagster.engine.soundness import difference, lost_or_torn, problem
-from runtimedb_dagster.engine.strategy import Changes, Full, Keep, audit_due, base_of, decide, may_be_surveyed, why_full
+from runtimedb_dagster.engine.strategy import (
+    Changes,
+    Full,
+    Keep,
+    audit_due,
+    base_of,
+    decide,
+    may_be_surveyed,
+    require_rows,
+    why_full,
+)
 from runtimedb_dagster.engine.sweep import Sweeper
 from runtimedb_dagster.sources.base import Base, Reading, Source
 from runtimedb_dagster.storage import Storage, version_path
@@ -58,11 +68,19 @@ class Refresher:
         self._reserver = Reserver(self.catalog, self.storage, self.settings, self.sweeper)
         self.by_changes = ByChanges(self.catalog, self.storage, self.settings, self.reader, self._reserver)
 
-    def outcome(self, source: Source, table: Table, *, full: bool, options: ConnectionOptions | None = None) -> Outcome:
+    def outcome(
+        self,
+        source: Source,
+        table: Table,
+        *,
+        full: bool,
+        options: ConnectionOptions | None = None,
+        confirm: bool = False,
+    ) -> Outcome:
         """Refresh one table, whatever comes of it; see `one`."""
         started = utc_now()
         try:
-            return self.one(source, table, full=full, options=options)
+            return self.one(source, table, full=full, options=options, confirm=confirm)
         except Exception as error:
             if not isinstance(error, RuntimeDBError):
                 logger.exception("refreshing %s failed for a reason that RuntimeDB does not know", table.ref)
@@ -70,7 +88,13 @@ class Refresher:
             return Failed(table.ref, error, table.version, _milliseconds(utc_now() - started))
 
     def one(
-        self, source: Source, table: Table, *, full: bool = False, options: ConnectionOptions | None = None
+        self,
+        source: Source,
+        table: Table,
+        *,
+        full: bool = False,
+        options: ConnectionOptions | None = None,
+        confirm: bool = False,
     ) -> Published | Unchanged:
         """Refresh one table.
 
@@ -87,16 +111,22 @@ class Refresher:
         Raises:
             RefreshError, SourceError, StorageError: the old version, if there is one, keeps serving.
         """
+        options = options or ConnectionOptions()
         for _ in range(ATTEMPTS):
+
+            def require(rows: int, table: Table = table) -> None:
+                require_rows(table, rows, options, confirm=confirm)
+
             reason = why_full(table, full=full)
             if reason is not None:
-                return self._whole(table, partial(self._opened, source, table), reason, full=full)
+                return self._whole(table, partial(self._opened, source, table), reason, require, full=full)
             try:
-                return self._from_base(source, table, options or ConnectionOptions())
+                return self._from_base(source, table, options, require)
             except BaseReplacedError as error:
                 logger.info("%s", error)
                 table = self.catalog.tables.again(table)
-        return self._whole(table, partial(self._opened, source, table), "others replaced its version again and again")
+        why = "others replaced its version again and again"
+        return self._whole(table, partial(self._opened, source, table), why, require)
 
     def survey(self, source: Source, tables: Sequence[Table], *, thorough: bool) -> list[Unchanged]:
         """Ask of many tables at once whether their versions still are what their source holds.
@@ -153,7 +183,9 @@ class Refresher:
 
     # By what changed
 
-    def _from_base(self, source: Source, table: Table, options: ConnectionOptions) -> Published | Unchanged:
+    def _from_base(
+        self, source: Source, table: Table, options: ConnectionOptions, require: Callable[[int], None]
+    ) -> Published | Unchanged:
         base, started = table.version, utc_now()
         audit, drift = audit_due(table, options, started), ""
         if base is None:
@@ -176,12 +208,12 @@ class Refresher:
                 case Changes(base, changed):
                     try:
                         done = self.by_changes.refresh(
-                            table, base, changed, reading, sequence, opened.close, audit=audit
+                            table, base, changed, reading, sequence, opened.close, require, audit=audit
                         )
                         return self._told(table, base, done, _milliseconds(utc_now() - started))
                     except NotMergedError as error:
                         reason, drift = str(error), error.drift
-            return self._whole(table, lambda: _held(opened, reading), reason, sequence, drift=drift)
+            return self._whole(table, lambda: _held(opened, reading), reason, require, sequence, drift=drift)
 
     def _kept(
         self,
@@ -219,6 +251,7 @@ class Refresher:
         table: Table,
         open_: Callable[[], AbstractContextManager[Reading]],
         reason: str,
+        require: Callable[[int], None],
         sequence: SequenceNumber | None = None,
         *,
         full: bool = False,
@@ -231,6 +264,7 @@ class Refresher:
             self._reserver.renew_if_old(reservation)
             with open_() as reading:
                 rows = write(reading, local)
+            require(rows)
             with self.reader.local() as duck:
                 written = read_back(reading.ref, tuple(reading.columns), rows, local, duck)
             self.storage.finalize(path)

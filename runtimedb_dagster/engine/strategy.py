@@ -5,12 +5,24 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from runtimedb_dagster.domain.errors import RowsGoneError
 from runtimedb_dagster.domain.options import ConnectionOptions
 from runtimedb_dagster.domain.tables import Table
 from runtimedb_dagster.domain.versions import Version
 from runtimedb_dagster.sources.base import Base, Changed, Reading, Same, Unknown
 
-__all__ = ["Changes", "Full", "Keep", "Strategy", "audit_due", "base_of", "decide", "may_be_surveyed", "why_full"]
+__all__ = [
+    "Changes",
+    "Full",
+    "Keep",
+    "Strategy",
+    "audit_due",
+    "base_of",
+    "decide",
+    "may_be_surveyed",
+    "require_rows",
+    "why_full",
+]
 
 # From there on to read the table whole costs no more.
 MOST_CANDIDATES = 0.5
@@ -81,6 +93,22 @@ def audit_due(table: Table, options: ConnectionOptions, now: datetime) -> bool:
         often = options.full_every or FULL_EVERY
         every = often if every is None else min(every, often)
     return every is not None and (audited is None or now - audited >= every)
+
+
+def require_rows(table: Table, rows: int, options: ConnectionOptions, *, confirm: bool) -> None:
+    """Refuse a version that lacks more rows than the option max_delete_ratio allows, unless that is confirmed.
+
+    Raises:
+        RowsGoneError
+    """
+    most, before = options.max_delete_ratio, table.version.rows if table.version else 0
+    if most is None or confirm or before - rows <= most * before:
+        return
+    raise RowsGoneError(
+        f"{table.ref}: the source has {rows} rows, the version that serves has {before}, and the option "
+        f"max_delete_ratio allows {most:g} of them to go; nothing was published. If that is right, confirm it: "
+        f"`runtimedb refresh {table.connection} … --data --confirm`."
+    )
 
 
 def base_of(version: Version) -> Base:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from runtimedb_dagster import RefreshError, RuntimeDB, TableUnavailableError
+from runtimedb_dagster import RefreshError, RefreshRequest, RowsGoneError, RuntimeDB, TableUnavailableError
 from runtimedb_dagster.sources.attached.postgresql import changes, facts
 from runtimedb_dagster_tests.support.following import Follower
 from runtimedb_dagster_tests.support.parts import path_of
@@ -571,3 +571,20 @@ def test_through_a_pooler_in_transaction_mode(pg: Remote, tmp_path: Path) -> Non
         facts = follower.refresh("t")
         assert (facts.mode, facts.rows_updated, facts.rows_deleted) == ("changes", 1, 1)
         assert follower.refresh("u").mode == "unchanged"
+
+
+def test_more_rows_are_gone_than_are_allowed_to_go(pg: Remote, follow: Callable[..., Follower]) -> None:
+    follower = follow(max_delete_ratio="0.1")
+    before = follower.version("t")
+    pg.run("DELETE FROM t WHERE k <= 10")
+    assert follower.refresh("t").rows_deleted == 10
+    pg.run("DELETE FROM t WHERE k <= 30", "UPDATE t SET v = 'x' WHERE k = 50")
+    for full in (False, True):
+        with pytest.raises(RowsGoneError, match=r"has 70 rows, the version that serves has 90, .* confirm it"):
+            pg.db.refresh(RefreshRequest("pg", "public", "t", data=True, full=full))
+    assert follower.version("t").rows == 90
+    assert before.id != follower.version("t").id
+    pg.db.sweep()
+    assert pg.db.verify(deep=True) == []
+    pg.db.refresh(RefreshRequest("pg", "public", "t", data=True), confirm=True)
+    assert follower.version("t").rows == 70

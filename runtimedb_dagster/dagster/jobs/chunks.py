@@ -43,7 +43,7 @@ class Chunk:
     def __init__(self, context: dg.OpExecutionContext, settings: Settings, chunk: Json) -> None:
         self.context, self.settings = context, settings
         self.connection, self.since, self.keys = chunk["connection"], chunk["since"], chunk["keys"]
-        self.full = chunk["full"]
+        self.full, self.confirm = chunk["full"], chunk["confirm"]
         self.outcomes: dict[str, Outcome] = {}
         self.checked = monotonic()
 
@@ -61,7 +61,7 @@ class Chunk:
         connection = db.connection(self.connection)
         tables = db.engine.tables_there(connection, self.keys)
         record = Record(self.context, asset_key(self.settings, connection.name), len(tables))
-        events = db.engine.refresh(connection, tables, since=self.since, full=self.full)
+        events = db.engine.refresh(connection, tables, since=self.since, full=self.full, confirm=self.confirm)
         for outcome in record.follow(self._until_over(events)):
             self.outcomes[outcome.ref.partition_key] = outcome
         errors = [outcome.error if isinstance(outcome, Failed) else None for outcome in self.outcomes.values()]

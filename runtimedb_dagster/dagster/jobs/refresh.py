@@ -57,7 +57,9 @@ class RefreshConfig(dg.Config):
     full: bool = Field(
         default=False, description="Keep a version of the same content only if its file, read whole, is as it was."
     )
-    confirm: bool = Field(default=False, description="Go on although a discovery would remove most tables.")
+    confirm: bool = Field(
+        default=False, description="Go on although most tables are gone, or more rows than max_delete_ratio allows."
+    )
 
     def request(self) -> RefreshRequest:
         """The contract's request."""
@@ -151,6 +153,7 @@ def _divided(context: dg.OpExecutionContext, settings: Settings, config: Refresh
         "connection": connection.id,
         "since": db.engine.next_sequence(),
         "full": request.full,
+        "confirm": config.confirm,
     }
     one = {"schema_name": request.schema_name, "table_name": request.table_name} if request.table_name else None
     known = {"unchanged": len(unchanged), "unchanged_rows": sum(outcome.version.rows for outcome in unchanged)}
