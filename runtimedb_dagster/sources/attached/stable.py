@@ -34,6 +34,9 @@ def depends_on_the_row_alone(condition: str) -> bool:
     >>> depends_on_the_row_alone("created_at > now() - interval '30 days'")
     False
     """
+    if "--" in condition or "/*" in condition:
+        # Within a comment a quotation mark means nothing, and hides what follows it.
+        return False
     place, tokens = 0, list[tuple[str, str]]()
     while place < len(condition):
         found = TOKEN.match(condition, place)
