@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import errno
 import os
+import stat
 import struct
 import subprocess
 import sys
@@ -92,8 +94,10 @@ def beginning_of(path: Path, count: int) -> bytes:
     """The first bytes of a file, at most so many, without opening it in this process.
 
     Raises:
-        OSError: it can't be read.
+        OSError: it can't be read, or is no regular file.
     """
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise OSError(errno.EINVAL, "it is no regular file", str(path))
     try:
         return _readers[-1].read(path.absolute(), count)
     except (struct.error, BrokenPipeError) as error:
