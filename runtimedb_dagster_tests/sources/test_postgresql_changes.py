@@ -175,17 +175,16 @@ def test_labels_that_are_renamed_while_a_table_is_read(
         "CREATE TYPE mood AS ENUM ('sad', 'ok')", "CREATE TABLE t (k int PRIMARY KEY, m mood)",
         "INSERT INTO t SELECT i, 'ok' FROM generate_series(1, 10) i",
     )  # fmt: skip
-    asked = facts.facts_of
+    asked = facts.moment_of
 
-    def rename(*arguments: Any) -> Any:
+    def rename(*arguments: Any, **more: Any) -> Any:
         """In the snapshot, before a row is read; there and back again is noticed, too."""
-        found = asked(*arguments)
+        found = asked(*arguments, **more)
         pg.run("ALTER TYPE mood RENAME VALUE 'ok' TO 'fine'", "ALTER TYPE mood RENAME VALUE 'fine' TO 'ok'")
         return found
 
     with monkeypatch.context() as patch:
-        patch.setattr(changes, "facts_of", rename)
-        patch.setattr(facts, "facts_of", rename)
+        patch.setattr(facts, "moment_of", rename)
         with pytest.raises(TableUnavailableError, match="a type of its columns was changed while it was read"):
             follower.refresh("t")
         assert follower.survey() == set()

@@ -23,7 +23,7 @@ from runtimedb_dagster.domain.names import TableRef
 from runtimedb_dagster.domain.versions import Position
 from runtimedb_dagster.sources.attached.dialect import Scan
 from runtimedb_dagster.sources.attached.postgresql.asking import ask, run, table_name
-from runtimedb_dagster.sources.attached.postgresql.facts import Facts, Moment, chosen_by, facts_of, types_now
+from runtimedb_dagster.sources.attached.postgresql.facts import Facts, Moment, types_now
 from runtimedb_dagster.sources.attached.postgresql.session import escaped
 from runtimedb_dagster.sources.base import Base, Changed, Delta, Same, State, Unknown
 
@@ -245,12 +245,12 @@ def states(
     alias: str,
     bases: Mapping[TableRef, Base],
     moment: Moment,
+    facts: Mapping[tuple[str, str], Facts],
     wheres: Mapping[TableRef, str],
     *,
     thorough: bool,
 ) -> dict[TableRef, State]:
     """Which of some bases the tables still hold, all in the transaction of `duck`."""
-    facts = facts_of(duck, alias, chosen_by((ref.schema_name, ref.table_name) for ref in bases))
     if not _only_contrib(moment):
         # What scans a table has to be looked at for each.
         return {}

@@ -196,9 +196,7 @@ class PostgreSQL(Dialect[PostgreSQLColumn]):
         """The snapshot, and what decides whether the rows of a table can be followed from it."""
         if not self._genuine:
             return None, None
-        address = (ref.schema_name, ref.table_name)
-        moment = facts.moment_of(duck, alias, identified=self._identified)
-        return moment, facts.facts_of(duck, alias, facts.chosen_by([address])).get(address)
+        return facts.followed(duck, alias, (ref.schema_name, ref.table_name), identified=self._identified)
 
     def ask_of(self, scan: Scan[PostgreSQLColumn], *asked: str) -> Sequence[str | None]:
         """On the server, in the snapshot of the transaction."""
@@ -247,8 +245,10 @@ class PostgreSQL(Dialect[PostgreSQLColumn]):
         if not self._genuine:
             return {}
         run(duck, alias, self._session.in_transaction(around))
-        moment = facts.moment_of(duck, alias, identified=self._identified)
-        return changes.states(duck, alias, bases, moment, wheres, thorough=thorough)
+        listed = facts.facts_of(duck, alias, facts.chosen_by((ref.schema_name, ref.table_name) for ref in bases))
+        made = any(found.made for found in listed.values())
+        moment = facts.moment_of(duck, alias, identified=self._identified, types=made)
+        return changes.states(duck, alias, bases, moment, listed, wheres, thorough=thorough)
 
     def _lock(
         self, duck: duckdb.DuckDBPyConnection, alias: str, ref: TableRef, chosen: str, around: Surroundings

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ from runtimedb_dagster.common.duck import first_line
 from runtimedb_dagster.sources.attached.postgresql.asking import ask
 from runtimedb_dagster.sources.attached.postgresql.session import escaped
 
-__all__ = ["GENUINE", "Facts", "Moment", "chosen_by", "facts_of", "is_genuine", "moment_of", "types_now"]
+__all__ = ["GENUINE", "Facts", "Moment", "chosen_by", "facts_of", "followed", "is_genuine", "moment_of", "types_now"]
 
 logger = logging.getLogger(__name__)
 
@@ -48,6 +48,8 @@ TYPES = """
         FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_class c ON c.oid = a.attrelid
         WHERE c.relkind = 'c' AND a.attnum > 0) AS composites
 """
+MOMENT_COLUMNS = 10
+NO_TYPES = "NULL::text AS labels, NULL::text AS composites"
 SYSTEM = (
     "(SELECT pg_catalog.concat(s.system_identifier, ' ', k.timeline_id) "
     "FROM pg_catalog.pg_control_system() s, pg_catalog.pg_control_checkpoint() k)"
@@ -139,7 +141,7 @@ class Moment:
         next: the one that came next.
         wal: how much had been written to the log by then, in bytes.
         server: what transaction numbers and values depend on, apart from the types that users made.
-        types: how those are made.
+        types: how those are made, if that was asked.
     """
 
     horizon: int
@@ -171,11 +173,40 @@ class Facts:
     key: tuple[str, ...]
 
 
-def moment_of(duck: duckdb.DuckDBPyConnection, alias: str, *, identified: bool) -> Moment:
-    """The snapshot of the transaction that `duck` has open."""
-    ((horizon, next_, wal, started, database, system, labels, composites, extensions, money),) = ask(
-        duck, alias, MOMENT.format(system=SYSTEM if identified else "NULL::text", types=TYPES)
-    )
+def moment_of(duck: duckdb.DuckDBPyConnection, alias: str, *, identified: bool, types: bool) -> Moment:
+    """The snapshot of the transaction that `duck` has open.
+
+    Args:
+        duck: see `facts_of`.
+        alias: see `facts_of`.
+        identified: whether the server says which cluster it is.
+        types: whether to ask how users' types are made, which takes a look at all tables of the catalog.
+    """
+    (row,) = ask(duck, alias, _moment(identified=identified, types=types))
+    return _moment_of(row)
+
+
+def followed(
+    duck: duckdb.DuckDBPyConnection, alias: str, address: tuple[str, str], *, identified: bool
+) -> tuple[Moment, Facts | None]:
+    """The snapshot of the transaction that `duck` has open, and what it knows of one table: in one question."""
+    facts = FACTS.format(chosen=chosen_by([address]), generated=GENERATED)
+    query = f"SELECT moment.*, facts.* FROM ({_moment(identified=identified, types=False)}) AS moment "
+    (row,) = ask(duck, alias, f"{query} LEFT JOIN ({facts}) AS facts ON true")
+    if row[MOMENT_COLUMNS] is None:
+        return _moment_of(row[:MOMENT_COLUMNS]), None
+    _, found = _facts_of(row[MOMENT_COLUMNS:])
+    if found.made:
+        return moment_of(duck, alias, identified=identified, types=True), found
+    return _moment_of(row[:MOMENT_COLUMNS]), found
+
+
+def _moment(*, identified: bool, types: bool) -> str:
+    return MOMENT.format(system=SYSTEM if identified else "NULL::text", types=TYPES if types else NO_TYPES)
+
+
+def _moment_of(row: Sequence[Any]) -> Moment:
+    horizon, next_, wal, started, database, system, labels, composites, extensions, money = row
     server = {"started": started, "database": database, "system": system, "extensions": extensions, "money": money}
     return Moment(int(horizon), int(next_), int(wal), server, {"labels": labels, "composites": composites})
 
@@ -194,7 +225,7 @@ def is_genuine(duck: duckdb.DuckDBPyConnection, alias: str) -> tuple[bool, bool]
         if not GENUINE.match(version) or "-YB-" in version or number < LEAST_VERSION:
             return False, False
         # Once outside the transaction of a reading, which an error would end.
-        moment_of(duck, alias, identified=identified)
+        moment_of(duck, alias, identified=identified, types=True)
         facts_of(duck, alias, "FALSE")
     except duckdb.Error as error:
         logger.info("tables are read whole, for the server can't be asked what changed: %s", first_line(error))
@@ -204,14 +235,18 @@ def is_genuine(duck: duckdb.DuckDBPyConnection, alias: str) -> tuple[bool, bool]
 
 def facts_of(duck: duckdb.DuckDBPyConnection, alias: str, chosen: str) -> dict[tuple[str, str], Facts]:
     """Of tables, by schema and name, in the transaction of `duck`."""
-    rows = ask(duck, alias, FACTS.format(chosen=chosen, generated=GENERATED))
-    return {
-        (schema, table): Facts(oid, kind, int(pages), reason, shape, made, plain, tuple(json.loads(key or "[]")))
-        for schema, table, oid, kind, pages, reason, shape, made, plain, key in rows
-    }
+    return dict(map(_facts_of, ask(duck, alias, FACTS.format(chosen=chosen, generated=GENERATED))))
+
+
+def _facts_of(row: Sequence[Any]) -> tuple[tuple[str, str], Facts]:
+    schema, table, oid, kind, pages, reason, shape, made, plain, key = row
+    return (schema, table), Facts(oid, kind, int(pages), reason, shape, made, plain, tuple(json.loads(key or "[]")))
 
 
 def chosen_by(addresses: Iterable[tuple[str, str]]) -> str:
-    """SQL that chooses tables by schema and name."""
-    listed = ", ".join(f"({escaped(schema)}, {escaped(table)})" for schema, table in addresses)
-    return f"(n.nspname, c.relname) IN ({listed})"
+    """SQL that chooses tables by schema and name: one by the index, many by a hash."""
+    listed = [(escaped(schema), escaped(table)) for schema, table in addresses]
+    if len(listed) == 1:
+        return f"n.nspname = {listed[0][0]} AND c.relname = {listed[0][1]}"
+    values = ", ".join(f"({schema}, {table})" for schema, table in listed)
+    return f"(n.nspname::text, c.relname::text) IN (SELECT v.s, v.t FROM (VALUES {values}) AS v (s, t))"
