@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
+from contextlib import closing
 
 from runtimedb_dagster.catalog import Catalog
 from runtimedb_dagster.common import failpoints
@@ -126,8 +127,13 @@ class Engine:
         left = [table for table in tables if not _is_newer(table, since)]
         yield from (self.refresher.as_it_is(table) for table in tables if _is_newer(table, since))
         self.owner.require()
-        with open_source(connection, self.settings.duckdb_config) as source:
-            events = refresh_many(self.refresher, source, connection, left, limit, full=full, confirm=confirm)
+        with (
+            open_source(connection, self.settings.duckdb_config) as source,
+            # Who ends the iteration early ends the readings before their source.
+            closing(
+                refresh_many(self.refresher, source, connection, left, limit, full=full, confirm=confirm)
+            ) as events,
+        ):
             for event in events:
                 yield self._overtaken(connection, event) if _is_superseded(event) else event
 
