@@ -32,7 +32,7 @@ def database(postgres_server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterat
 
 
 # More of them by hand: each takes four seconds.
-EXAMPLES = int(os.environ.get("EXAMPLES", "5"))
+EXAMPLES = int(os.environ.get("EXAMPLES", "3"))
 KEYS = st.integers(1, 60)
 DDL = st.sampled_from(
     [
