@@ -210,8 +210,13 @@ class MySQL(Dialect[MySQLColumn]):
     ) -> Mapping[TableRef, State]:
         """All tables at once, by the log of MariaDB."""
         found = same_everywhere(self, bases, state.position(duck, partial(_query, alias, stream=False)))
-        logged = state.logged(duck, partial(_query, alias, stream=False), found) if found else set()
-        return {ref: each for ref, each in found.items() if (ref.schema_name, ref.table_name) in logged}
+        logged = state.logged(duck, partial(_query, alias, stream=False), found) if found else {}
+        # A right that was taken away leaves no trace in the log.
+        return {
+            ref: each
+            for ref, each in found.items()
+            if {column.name for column in bases[ref].columns} <= logged.get((ref.schema_name, ref.table_name), set())
+        }
 
     def _look_around(self, duck: duckdb.DuckDBPyConnection, alias: str) -> _Login:
         """What the login has set, and what the session that streams is like; once per attached source.

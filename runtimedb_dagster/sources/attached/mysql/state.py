@@ -21,10 +21,13 @@ STATUS = """
     UNION ALL SELECT 'NOW', UNIX_TIMESTAMP() UNION ALL SELECT 'ID', @@server_id UNION ALL SELECT 'HOST', @@hostname
     UNION ALL SELECT 'VERSION', VERSION()
 """
-# Those that are kept by InnoDB, among those that the login may read.
+# The columns that the login may read, of tables that are kept by InnoDB.
 LOGGED = """
-    SELECT CONVERT(TABLE_SCHEMA USING utf8mb4) AS s, CONVERT(TABLE_NAME USING utf8mb4) AS t
-    FROM information_schema.TABLES WHERE ENGINE = 'InnoDB' AND TABLE_SCHEMA IN ({schemas})
+    SELECT CONVERT(t.TABLE_SCHEMA USING utf8mb4) AS s, CONVERT(t.TABLE_NAME USING utf8mb4) AS t,
+        CONVERT(c.COLUMN_NAME USING utf8mb4) AS c
+    FROM information_schema.TABLES t JOIN information_schema.COLUMNS c
+        ON c.TABLE_SCHEMA = t.TABLE_SCHEMA AND c.TABLE_NAME = t.TABLE_NAME
+    WHERE t.ENGINE = 'InnoDB' AND t.TABLE_SCHEMA IN ({schemas}) AND c.PRIVILEGES LIKE '%select%'
 """
 # The start of a server is known to the second, by two clocks that are read one after the other.
 SECONDS = 3
@@ -60,8 +63,11 @@ def is_same(before: Position, now: Position) -> bool:
 
 def logged(
     duck: duckdb.DuckDBPyConnection, query: Callable[[str], str], refs: Iterable[TableRef]
-) -> set[tuple[str, str]]:
-    """Tables of some schemas, by schema and name, of which the log tells, and which the login may see."""
+) -> dict[tuple[str, str], set[str]]:
+    """Tables of some schemas, by schema and name, of which the log tells, with the columns that the login may read."""
     schemas = ", ".join(f"_utf8mb4 x'{name.encode().hex()}'" for name in sorted({ref.schema_name for ref in refs}))
-    rows = duck.execute(f"SELECT s, t FROM {query(LOGGED.format(schemas=schemas or 'NULL'))}").fetchall()
-    return {(schema, table) for schema, table in rows}
+    rows = duck.execute(f"SELECT s, t, c FROM {query(LOGGED.format(schemas=schemas or 'NULL'))}").fetchall()
+    found: dict[tuple[str, str], set[str]] = {}
+    for schema, table, column in rows:
+        found.setdefault((schema, table), set()).add(column)
+    return found
