@@ -259,7 +259,7 @@ class ByChanges:
     def _with_deletes(self, made: _Made, kept: Kept, path: str | None) -> DataFile:
         """A data file of the base, with the deletes file that it has in the new version."""
         file, before = kept.file, kept.file.deletes
-        if path is None or file.sums is None:
+        if path is None:
             return file
         local = self.storage.prepare(path)
         rows = kept.gone + (before.rows if before else 0)

@@ -197,14 +197,16 @@ class Refresher:
             match decide(base, reading):
                 case Full(reason):
                     pass
+                # Before any reading: what only appends never opens the base's files, and would publish them again.
+                case Keep(base, _) | Changes(base, _) if lost_or_torn(self.storage, [base]):
+                    reason = "a file of its version is lost or torn"
                 case Keep(base, trusts):
                     drift = self.by_changes.audit_same(base, reading) if audit else ""
-                    if not drift and not lost_or_torn(self.storage, [base]):
+                    if not drift:
                         return self._kept(
                             table, base, sequence, reading.position, started, audited=audit, trusts=trusts
                         )
-                    reason = drift and f"an audit found that it is not what its version holds: {drift}"
-                    reason = reason or "a file of its version is lost or torn"
+                    reason = f"an audit found that it is not what its version holds: {drift}"
                 case Changes(base, changed):
                     try:
                         done = self.by_changes.refresh(

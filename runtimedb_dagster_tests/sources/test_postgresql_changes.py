@@ -403,6 +403,17 @@ def test_a_base_whose_file_is_gone_or_torn(pg: Remote, follow: Callable[..., Fol
     assert pg.db.verify(deep=True) == []
 
 
+def test_changes_that_need_not_read_the_base_still_refuse_one_that_is_lost(
+    pg: Remote, follow: Callable[..., Follower]
+) -> None:
+    follower = follow()
+    (pg.db.settings.home / "storage" / path_of(follower.version("t"))).unlink()
+    pg.run("INSERT INTO t SELECT max(k) + 1, 'new' FROM t")
+    refreshed = follower.refresh("t")
+    assert (refreshed.mode, refreshed.reason) == ("full", "a file of its version is lost or torn")
+    assert pg.db.verify(deep=True) == []
+
+
 def test_a_version_of_several_files_is_verified_and_swept(pg: Remote, follow: Callable[..., Follower]) -> None:
     follower = follow()
     pg.run("UPDATE t SET v = 'x' WHERE k = 1")
