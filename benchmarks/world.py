@@ -123,6 +123,7 @@ class World:
             "CREATE TABLE changing (LIKE lineitem INCLUDING ALL)",
             "INSERT INTO changing SELECT * FROM lineitem",
             "ALTER TABLE changing ADD PRIMARY KEY (l_orderkey, l_linenumber)",
+            "CREATE TABLE elsewhere AS SELECT 0 AS turn",
             "CREATE TABLE month (LIKE changing INCLUDING ALL)",
             f"INSERT INTO month SELECT * FROM changing LIMIT {self.of(600_000)}",
             "VACUUM ANALYZE changing",

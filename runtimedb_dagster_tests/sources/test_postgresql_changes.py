@@ -479,7 +479,7 @@ def test_a_replica_that_lags_then_leads(tmp_path: Path, db: RuntimeDB, postgres_
 
 
 def moment(horizon: int, next_: int, wal: int = 10) -> facts.Moment:
-    return facts.Moment(horizon, next_, wal, {"started": "then"}, {"labels": "1"})
+    return facts.Moment(horizon, next_, wal, {"started": "then"}, {"labels": "1"}, 150_000)
 
 
 FACTS = facts.Facts("1", "r", 1, None, "shape", made=True, plain=True, key=("k",))
@@ -502,7 +502,30 @@ def test_numbers_that_wrap_and_servers_that_are_behind(
     before = changes.position_of(moment(2**32 - 100, 2**32), FACTS)
     assert before is not None
     assert changes.meaningless(before, now, found) == reason
-    assert "- 4294967196)" in changes.condition_since(before)
+
+
+@pytest.mark.parametrize("large", [False, True])
+@pytest.mark.parametrize(
+    ("horizon", "next_"),
+    [
+        (700, 700), (700, 705), (700, 9_000), (700, 90_000), (2**31 + 9, 2**31 + 90), (2**32 - 4, 2**32),
+        (2**32 - 4, 2**32 + 9), (2**32 - 4, 2**32 + 99_999), (2**32 + 700, 2**32 + 705), (2**33 - 4, 2**33 + 9),
+        (2**33 + 2**31 - 9, 2**33 + 2**31 + 99_999),
+    ],
+)  # fmt: skip
+def test_a_row_may_have_changed_if_it_was_written_since(pg: Remote, horizon: int, next_: int, large: bool) -> None:
+    """By the server's own words, of each number that a row can have when the next one is `next_`."""
+    now = moment(horizon, next_)
+    before = changes.position_of(moment(horizon, horizon), FACTS)
+    assert before is not None
+    written = [horizon, (horizon + next_) // 2, next_ - 1] if next_ > horizon else []
+    # Rows that are older, down to those that were frozen when the numbers began again.
+    older = [horizon - 1, horizon - 500, max(horizon - 2**31 + 100_000, 3)]
+    numbers = [(f"{each % 2**32}", each in written) for each in {*written, *older}]
+    values = ", ".join(f"('{number}'::xid, {since})" for number, since in numbers)
+    may = changes.condition_since(before, now, large=large)
+    found = pg.run(f"SELECT xmin::text FROM (VALUES {values}) AS t (xmin, since) WHERE ({may}) IS DISTINCT FROM since")
+    assert found == []
 
 
 @pytest.mark.parametrize(

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 __all__ = [
+    "AROUND",
     "BUILT_IN",
     "DESCRIBED",
     "LISTED",
     "NAMES",
     "READABLE",
     "RELATIONS",
-    "SNAPSHOTS",
-    "TWINS",
     "WAL_RECEIVER",
     "WHOLE",
 ]
@@ -28,6 +27,11 @@ TWINS = """
     SELECT pg_catalog.lower(n.nspname) AS schema_name, pg_catalog.lower(c.relname) AS table_name
     FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
     WHERE c.relkind IN ('r', 'v', 'm', 'f', 'p') GROUP BY 1, 2 HAVING pg_catalog.count(*) > 1
+"""
+# A row for each of the twins, or one with NULL in their place: all in one question, for a server may be far away.
+AROUND = f"""
+    SELECT around.*, snapshots.*, twins.* FROM ({{surroundings}}) AS around
+    CROSS JOIN ({SNAPSHOTS}) AS snapshots LEFT JOIN ({TWINS}) AS twins ON true
 """
 
 # Why a table can't be locked, or read: no row if it is gone. A view locks what is beneath it by its owner's rights.

@@ -40,6 +40,10 @@ SAMPLED_PERCENT = 1
 # Up to this part of a table, rows are fetched by their places, if these are not more text than that.
 FEW = 0.02
 LONGEST_LIST = 4_000_000
+# From this release on, a list is looked up by hash, if it has so many elements.
+HASHED_LISTS, SHORTEST_HASHED = 140_000, 9
+# The longest list of transactions that is asked for.
+MOST_TRANSACTIONS = 10_000
 # From this release on, workers make parts of an array side by side.
 PARALLEL_ARRAYS = 160_000
 # Numbers of transactions are compared by 32 bits: those farther away than that would look like those to come.
@@ -126,21 +130,38 @@ def _what_differs(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     )
 
 
-def condition_since(position: Position) -> str:
-    """SQL that is true for all rows that may have changed since a position, and not for many others.
+def is_idle(position: Position, moment: Moment) -> bool:
+    """Whether no transaction has ended since a position: then no row of the server is another one."""
+    return moment.next == int(position["horizon"])
 
-    Numbers of transactions are compared as those of the half circle from the position on. (`age` says the same, but
-    no parallel worker may ask for it.)
+
+def condition_since(position: Position, moment: Moment, *, large: bool = False) -> str:
+    """SQL that is true for all rows of a snapshot that may have changed since a position, and not for many others.
+
+    There is no order of transaction numbers that parallel workers may ask for, but there is one of their bytes. To look
+    a row's number up among those that came since takes half as long, where it is done by hash and they are not many.
     """
-    oldest = int(position["horizon"]) % 2**32
-    return f"((xmin::text::bigint - {oldest}) & 4294967295) < 2147483648"
+    oldest = int(position["horizon"])
+    if large and moment.version >= HASHED_LISTS and moment.next - oldest <= MOST_TRANSACTIONS:
+        # Those that are yet to come are no row's.
+        since = range(oldest, max(moment.next, oldest + SHORTEST_HASHED))
+        return f"xmin = ANY ('{{{','.join(str(each % 2**32) for each in since)}}}'::pg_catalog.xid[])"
+    lower, upper = _not_before(oldest), f"NOT {_not_before(oldest + 2**31)}"
+    if moment.next <= 2**32:
+        return lower
+    # They have begun again from 0: those of the half circle from the position on.
+    return f"({lower} {'AND' if oldest % 2**32 < 2**31 else 'OR'} {upper})"
 
 
-def counted(table: str, position: Position, where: str | None, number: int = 0) -> str:
+def _not_before(transaction: int) -> str:
+    return f"pg_catalog.xidsend(xmin) >= pg_catalog.decode('{transaction % 2**32:08x}', 'hex')"
+
+
+def counted(table: str, may: str, where: str | None, number: int = 0) -> str:
     """SQL of a row: a number, how many rows a table has, and how many may have changed."""
     return (
         f"SELECT {number} AS number, {_count(where)} AS count, "
-        f"pg_catalog.count(*) FILTER (WHERE {condition_since(position)}) AS candidates FROM {table}"
+        f"pg_catalog.count(*) FILTER (WHERE {may}) AS candidates FROM {table}"
     )
 
 
@@ -154,21 +175,24 @@ def delta(scan: Scan[Any], base: Base, moment: Moment, facts: Facts, key: Sequen
         return Unknown(reason), ""
     if scans_otherwise(scan, base.position, moment):
         return Unknown("it is not scanned as PostgreSQL scans tables by itself"), ""
+    if is_idle(base.position, moment):
+        return Same(), ""
     if facts.pages >= LARGE_FROM_PAGES:
-        return _of_large(scan, base, facts, key)
-    ((_, count, candidates),) = ask(scan.duck, scan.alias, counted(table_name(scan), base.position, scan.where))
+        return _of_large(scan, base, moment, facts, key)
+    may = condition_since(base.position, moment)
+    ((_, count, candidates),) = ask(scan.duck, scan.alias, counted(table_name(scan), may, scan.where))
     if not candidates and count == base.rows:
         return Same(), ""
-    return Changed(candidates, count, tuple(key)), condition_since(base.position) if candidates else "FALSE"
+    return Changed(candidates, count, tuple(key)), may if candidates else "FALSE"
 
 
-def _of_large(scan: Scan[Any], base: Base, facts: Facts, key: Sequence[str]) -> tuple[Delta, str]:
+def _of_large(scan: Scan[Any], base: Base, moment: Moment, facts: Facts, key: Sequence[str]) -> tuple[Delta, str]:
     """As `delta`, with as few looks at the rows as will do.
 
     A sample tells how much may have changed. If that is little, one look tells how many rows there are and where
     those are that may have changed, which are then fetched by their places.
     """
-    table, may = table_name(scan), condition_since(base.position)
+    table, may = table_name(scan), condition_since(base.position, moment, large=True)
     sampled = f"SELECT pg_catalog.count(*) AS n, pg_catalog.count(*) FILTER (WHERE {may}) AS m FROM {table}"
     ((rows, changed),) = ask(scan.duck, scan.alias, f"{sampled} TABLESAMPLE SYSTEM ({SAMPLED_PERCENT})")
     if changed > rows * FEW:
@@ -177,7 +201,7 @@ def _of_large(scan: Scan[Any], base: Base, facts: Facts, key: Sequence[str]) -> 
     if not facts.plain:
         count, first = _look(scan, f"pg_catalog.min(ctid) FILTER (WHERE {may})")
         return _same_or(base, count, key, first, may)
-    count, places = _places(scan, may)
+    count, places = _places(scan, moment, may)
     listed = f"ctid = ANY ('{places}'::pg_catalog.tid[])" if places and len(places) < LONGEST_LIST else may
     return _same_or(base, count, key, places, listed)
 
@@ -188,10 +212,9 @@ def _same_or(base: Base, count: int, key: Sequence[str], found: str | None, cond
     return Changed(None, count, tuple(key)), condition
 
 
-def _places(scan: Scan[Any], may: str) -> tuple[int, str | None]:
+def _places(scan: Scan[Any], moment: Moment, may: str) -> tuple[int, str | None]:
     """How many rows there are, and the places of those that may have changed, as an array."""
-    ((number,),) = ask(scan.duck, scan.alias, "SELECT pg_catalog.current_setting('server_version_num')::int AS n")
-    if number >= PARALLEL_ARRAYS:
+    if moment.version >= PARALLEL_ARRAYS:
         return _look(scan, f"pg_catalog.array_agg(ctid) FILTER (WHERE {may})")
     count, first = _look(scan, f"pg_catalog.min(ctid) FILTER (WHERE {may})")
     if first is None:
@@ -218,7 +241,8 @@ def scans_otherwise(scan: Scan[Any], position: Position, moment: Moment) -> bool
     """
     if _only_contrib(moment):
         return False
-    query = f"EXPLAIN (FORMAT JSON, COSTS FALSE) SELECT 1 FROM {table_name(scan)} WHERE {condition_since(position)}"
+    may = condition_since(position, moment)
+    query = f"EXPLAIN (FORMAT JSON, COSTS FALSE) SELECT 1 FROM {table_name(scan)} WHERE {may}"
     # What DuckDB asks for has to be a SELECT: so the plan is handed over in a setting.
     block = (
         "DO $runtimedb$ DECLARE plan json; BEGIN EXECUTE "
@@ -255,11 +279,15 @@ def states(
         # What scans a table has to be looked at for each.
         return {}
     asked: list[tuple[TableRef, Base, Facts]] = []
+    found_states: dict[TableRef, State] = {}
     for ref, base in bases.items():
         found = facts.get((ref.schema_name, ref.table_name))
-        if found and meaningless(base.position, moment, found) is None and (thorough or found.pages < LARGE_FROM_PAGES):
+        if found is None or meaningless(base.position, moment, found) is not None:
+            continue
+        if is_idle(base.position, moment) and (position := position_of(moment, found)):
+            found_states[ref] = State(position)
+        elif thorough or found.pages < LARGE_FROM_PAGES:
             asked.append((ref, base, found))
-    found_states: dict[TableRef, State] = {}
     for start in range(0, len(asked), TABLES_PER_STATEMENT):
         chunk = asked[start : start + TABLES_PER_STATEMENT]
         found_states |= _states_of(duck, alias, chunk, moment, wheres)
@@ -274,7 +302,9 @@ def _states_of(
     wheres: Mapping[TableRef, str],
 ) -> dict[TableRef, State]:
     query = " UNION ALL ".join(
-        counted(qualified(ref.schema_name, ref.table_name), base.position, wheres.get(ref), number)
+        counted(
+            qualified(ref.schema_name, ref.table_name), condition_since(base.position, moment), wheres.get(ref), number
+        )
         for number, (ref, base, _) in enumerate(chunk)
     )
     proven = [

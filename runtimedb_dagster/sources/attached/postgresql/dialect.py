@@ -293,14 +293,17 @@ class PostgreSQL(Dialect[PostgreSQLColumn]):
             # In few transactions: by itself, each question takes more than twice as many messages. Those that a server
             # may refuse have one of their own, which ends with it.
             with transaction(duck) as aside:
-                around = Surroundings.of(ask(aside, alias, Surroundings.query())[0])
-                shared, self._any_bytes = ask(aside, alias, catalog.SNAPSHOTS)[0]
-                self._twins = {(row[0], row[1]) for row in ask(aside, alias, catalog.TWINS)}
-            with transaction(duck) as aside:
-                self._genuine, self._identified = facts.is_genuine(aside, alias)
+                rows = ask(aside, alias, catalog.AROUND.format(surroundings=Surroundings.query()))
+            *seen, shared, self._any_bytes, _, _ = rows[0]
+            around = Surroundings.of(seen)
+            self._twins = {(schema, table) for *_, schema, table in rows if table is not None}
             # A pooler may take the options of a session's start, and drop them.
             started = self._with_options and around.row_security == self._session.row_security
-            if shared and started:
+            with transaction(duck) as aside:
+                self._genuine, self._identified = facts.is_genuine(aside, alias)
+                if self._genuine:
+                    self._shared = bool(shared) and started and not is_replica(aside, alias)
+            if shared and started and not self._genuine:
                 with transaction(duck) as aside:
                     self._shared = not is_replica(aside, alias)
             self._around = around

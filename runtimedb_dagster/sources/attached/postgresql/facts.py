@@ -35,7 +35,8 @@ MOMENT = """
         {types},
         (SELECT pg_catalog.string_agg(pg_catalog.concat(x.extname, ' ', x.extversion), ',' ORDER BY x.extname)
             FROM pg_catalog.pg_extension x) AS extensions,
-        pg_catalog.current_setting('lc_monetary') AS money
+        pg_catalog.current_setting('lc_monetary') AS money,
+        pg_catalog.current_setting('server_version_num')::int AS version
 """
 # What is shown of values of types that are made of others, without any row being written; and by which transactions
 # that was changed last, so that there and back again is not the same.
@@ -48,7 +49,7 @@ TYPES = """
         FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_class c ON c.oid = a.attrelid
         WHERE c.relkind = 'c' AND a.attnum > 0) AS composites
 """
-MOMENT_COLUMNS = 10
+MOMENT_COLUMNS = 11
 NO_TYPES = "NULL::text AS labels, NULL::text AS composites"
 SYSTEM = (
     "(SELECT pg_catalog.concat(s.system_identifier, ' ', k.timeline_id) "
@@ -142,6 +143,7 @@ class Moment:
         wal: how much had been written to the log by then, in bytes.
         server: what transaction numbers and values depend on, apart from the types that users made.
         types: how those are made, if that was asked.
+        version: of the server: 150019 is 15.19.
     """
 
     horizon: int
@@ -149,6 +151,7 @@ class Moment:
     wal: int
     server: dict[str, Any]
     types: dict[str, Any]
+    version: int
 
 
 @dataclass(frozen=True)
@@ -190,9 +193,7 @@ def followed(
     duck: duckdb.DuckDBPyConnection, alias: str, address: tuple[str, str], *, identified: bool
 ) -> tuple[Moment, Facts | None]:
     """The snapshot of the transaction that `duck` has open, and what it knows of one table: in one question."""
-    facts = FACTS.format(chosen=chosen_by([address]), generated=GENERATED)
-    query = f"SELECT moment.*, facts.* FROM ({_moment(identified=identified, types=False)}) AS moment "
-    (row,) = ask(duck, alias, f"{query} LEFT JOIN ({facts}) AS facts ON true")
+    row = _ask_both(duck, alias, chosen_by([address]), identified=identified, types=False)
     if row[MOMENT_COLUMNS] is None:
         return _moment_of(row[:MOMENT_COLUMNS]), None
     _, found = _facts_of(row[MOMENT_COLUMNS:])
@@ -201,14 +202,24 @@ def followed(
     return _moment_of(row[:MOMENT_COLUMNS]), found
 
 
+def _ask_both(
+    duck: duckdb.DuckDBPyConnection, alias: str, chosen: str, *, identified: bool, types: bool
+) -> tuple[Any, ...]:
+    """The columns of the snapshot, and behind them those of one table, which are NULL if it is not there."""
+    facts = FACTS.format(chosen=chosen, generated=GENERATED)
+    query = f"SELECT moment.*, facts.* FROM ({_moment(identified=identified, types=types)}) AS moment "
+    (row,) = ask(duck, alias, f"{query} LEFT JOIN ({facts}) AS facts ON true")
+    return row
+
+
 def _moment(*, identified: bool, types: bool) -> str:
     return MOMENT.format(system=SYSTEM if identified else "NULL::text", types=TYPES if types else NO_TYPES)
 
 
 def _moment_of(row: Sequence[Any]) -> Moment:
-    horizon, next_, wal, started, database, system, labels, composites, extensions, money = row
+    horizon, next_, wal, started, database, system, labels, composites, extensions, money, version = row
     server = {"started": started, "database": database, "system": system, "extensions": extensions, "money": money}
-    return Moment(int(horizon), int(next_), int(wal), server, {"labels": labels, "composites": composites})
+    return Moment(int(horizon), int(next_), int(wal), server, {"labels": labels, "composites": composites}, version)
 
 
 def types_now(duck: duckdb.DuckDBPyConnection, alias: str) -> dict[str, Any]:
@@ -225,8 +236,7 @@ def is_genuine(duck: duckdb.DuckDBPyConnection, alias: str) -> tuple[bool, bool]
         if not GENUINE.match(version) or "-YB-" in version or number < LEAST_VERSION:
             return False, False
         # Once outside the transaction of a reading, which an error would end.
-        moment_of(duck, alias, identified=identified, types=True)
-        facts_of(duck, alias, "FALSE")
+        _ask_both(duck, alias, "FALSE", identified=identified, types=True)
     except duckdb.Error as error:
         logger.info("tables are read whole, for the server can't be asked what changed: %s", first_line(error))
         return False, False
