@@ -70,9 +70,7 @@ def tables(direct: str, url: str, changed: str) -> float:
         if not db.connections():
             connect_to(db, url, "*")
             db.refresh_connection("source")
-        with psycopg.connect(direct, autocommit=True) as connection:
-            for number in range(int(changed)):
-                connection.execute(f"UPDATE t{number:05} SET a = a + 1 WHERE id = 3".encode())
+        change(direct, int(changed))
         started = perf_counter()
         result = db.refresh_connection("source")
         seconds = perf_counter() - started
@@ -81,32 +79,63 @@ def tables(direct: str, url: str, changed: str) -> float:
         return seconds
 
 
-def month(direct: str, url: str, refreshes: str) -> float:
-    """So many refreshes after one row in a thousand was updated; says what became of the files besides."""
+def change(url: str, tables: int) -> None:
+    """Change a row of so many of the small tables, and of one that nobody follows: else the whole server is idle."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        for number in range(tables):
+            connection.execute(f"UPDATE t{number:05} SET a = a + 1 WHERE id = 3".encode())
+        connection.execute("CREATE SCHEMA IF NOT EXISTS elsewhere")
+        connection.execute("COMMENT ON SCHEMA elsewhere IS 'where nobody looks'")
+
+
+def losing(url: str, rows: str) -> None:
+    """A table that is followed while it changes, as the peers' scripts have it."""
+    from benchmarks.peer_scripts.writers import follow
+
+    with opened() as db:
+
+        def refresh() -> None:
+            if not db.connections():
+                connect_to(db, url, "followed_ours")
+            _outcome(db, "followed_ours", full=False)
+
+        def held() -> dict[int, str]:
+            with db.query() as query:
+                return dict(query.sql("SELECT id, l_comment FROM source.public.followed_ours").fetchall())
+
+        follow(url, "followed_ours", int(rows), refresh, held)
+
+
+def month(direct: str, url: str, refreshes: str) -> None:
+    """So many refreshes after one row in a thousand was updated, and what became of the files."""
     from runtimedb_dagster.query.live import live_rows
 
-    most = written = folded = 0
+    count, files, folded, written = int(refreshes), 0, 0, [0]
     with opened() as db, psycopg.connect(direct, autocommit=True) as connection:
         connect_to(db, url, "month")
         first = _outcome(db, "month", full=False).version
         started = perf_counter()
-        for turn in range(int(refreshes)):
+        for turn in range(count):
             some = f"(l_orderkey * 7919 + l_linenumber) % 1000 = {turn % 1000}"
             connection.execute(f"UPDATE month SET l_tax = {turn} WHERE {some}".encode())
             outcome = _outcome(db, "month", full=False)
-            most = max(most, len(outcome.version.files))
-            written, folded = written + outcome.facts.bytes_written, folded + outcome.facts.rows_folded
+            files = max(files, len(outcome.version.files))
+            written.append(written[-1] + outcome.facts.bytes_written)
+            folded += outcome.facts.rows_folded
         seconds = perf_counter() - started
-        version = outcome.version
-        whole = version.files[0]
         with db.engine.reader.stored() as duck:
-            parts = " UNION ALL ".join(live_rows(version.files, db.engine.storage.location))
+            parts = " UNION ALL ".join(live_rows(outcome.version.files, db.engine.storage.location))
             file = db.settings.home / "whole.parquet"
             duck.execute(f"COPY ({parts}) TO '{file}' (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE 122880)")
-            scans = [_scan(duck, f"({parts})"), _scan(duck, f"'{file}'")]
-        about = {"files": most, "written": written, "folded": folded, "rows": version.rows, "bytes": first.bytes}
-        print(json.dumps(about | {"scan": scans[0] / scans[1], "oldest": whole.rows}), file=sys.stderr)
-        return seconds
+            scan = _scan(duck, f"({parts})") / _scan(duck, f"'{file}'")
+    quarters = [written[count * quarter // 4] / first.bytes for quarter in (1, 2, 3, 4)]
+    said = (
+        f"at most {files} files; a whole scan takes {scan:.2f} of one file's; after each quarter "
+        f"{', '.join(f'{each:.2f}' for each in quarters)} times the first file's bytes were written, and "
+        f"{folded / first.rows:.2f} times its rows folded"
+    )
+    figures = {"files": files, "scan": scan, "growth": quarters[3] / quarters[0] / 4}
+    print(json.dumps({"seconds": seconds, "said": said, "figures": figures}))
 
 
 def _scan(duck: object, relation: str) -> float:
@@ -119,8 +148,13 @@ def _scan(duck: object, relation: str) -> float:
     return best
 
 
-COMMANDS: dict[str, Callable[..., float]] = {"refresh": refresh, "tables": tables, "month": month}
+COMMANDS: dict[str, Callable[..., float]] = {"refresh": refresh, "tables": tables}
+# These say more than their seconds.
+SAYING: dict[str, Callable[..., None]] = {"losing": losing, "month": month}
 
 if __name__ == "__main__":
     name, *given = sys.argv[1:]
-    print_seconds(COMMANDS[name](*given))
+    if name in SAYING:
+        SAYING[name](*given)
+    else:
+        print_seconds(COMMANDS[name](*given))

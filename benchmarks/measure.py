@@ -21,7 +21,7 @@ __all__ = ["Goal", "Result", "Section", "Side", "Trial", "alternate"]
 
 SAMPLE_SECONDS = 0.02
 MEGABYTE = 1 << 20
-LONGEST_SECONDS = 900
+LONGEST_SECONDS = 1800
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,8 @@ class Side:
     """One of those that are compared: a command.
 
     Its last line of output, if that is JSON, says how many `seconds` the work took, which leaves out what comes before
-    it, such as imports; else the whole command counts.
+    it, such as imports; else the whole command counts. What it has as `said` takes the place of `wrong`,
+    and `figures` are numbers by name.
 
     Attributes:
         at_most: rounds that it takes part in, for the slow ones.
@@ -55,6 +56,7 @@ class Result:
     cpu: list[float] = field(default_factory=list)
     failed: str | None = None
     wrong: str | None = None
+    figures: dict[str, float] = field(default_factory=dict)
 
     @property
     def median(self) -> float:
@@ -73,11 +75,13 @@ class Trial:
 
     Attributes:
         amount: how many things were done, where the time of each is of interest.
+        wrong: what it is called that is wrong of each.
     """
 
     name: str
     results: list[Result]
     amount: int = 0
+    wrong: str = "hard values"
 
     def of(self, name: str) -> Result:
         """The result of one side."""
@@ -126,13 +130,13 @@ class Section:
     def of(cls, kept: dict[str, Any]) -> Section:
         """From results.json."""
         trials = [
-            Trial(each["name"], [Result(**result) for result in each["results"]], each["amount"])
+            Trial(each.pop("name"), [Result(**result) for result in each.pop("results")], **each)
             for each in kept["trials"]
         ]
         return cls(kept["title"], kept["about"], trials, [Goal(**goal) for goal in kept["goals"]], kept["notes"])
 
 
-def alternate(name: str, sides: Sequence[Side], repeat: int, amount: int = 0) -> Trial:
+def alternate(name: str, sides: Sequence[Side], repeat: int, amount: int = 0, wrong: str = "hard values") -> Trial:
     """Run all sides once, then all again, so that what the machine does besides hits them alike.
 
     A side that fails is not asked again.
@@ -143,7 +147,7 @@ def alternate(name: str, sides: Sequence[Side], repeat: int, amount: int = 0) ->
             if turn < side.at_most and result.failed is None:
                 _measure(side, result)
         print(f"{name}: {turn + 1} of {repeat}", flush=True)
-    return Trial(name, results, amount)
+    return Trial(name, results, amount, wrong)
 
 
 def _measure(side: Side, result: Result) -> None:
@@ -167,15 +171,19 @@ def _measure(side: Side, result: Result) -> None:
             result.failed = _last_line(err.read()) or f"it ended with {process.returncode}"
             return
         said = _last_line(out.read())
-    result.seconds.append(round(_seconds(said, wall), 4))
+    told = _told(said)
+    result.seconds.append(round(float(told.get("seconds", wall)), 4))
+    result.wrong = told.get("said", result.wrong)
+    result.figures = told.get("figures", result.figures)
     result.megabytes.append(round(peak / MEGABYTE, 1))
     result.cpu.append(round(usage.ru_utime + usage.ru_stime, 3))
 
 
-def _seconds(said: str, wall: float) -> float:
-    with suppress(ValueError, TypeError, KeyError):
-        return float(json.loads(said)["seconds"])
-    return wall
+def _told(said: str) -> dict[str, Any]:
+    with suppress(ValueError):
+        if isinstance(told := json.loads(said), dict):
+            return told
+    return {}
 
 
 def _last_line(text: str) -> str:

@@ -18,6 +18,7 @@ __all__ = [
     "DLT",
     "DLT_CONNECTORX",
     "DLT_DISCOVERY",
+    "DLT_MERGE",
     "DLT_ONCE",
     "DUCKDB",
     "DUCKDB_SAME",
@@ -25,6 +26,7 @@ __all__ = [
     "MYSQLCLIENT",
     "SLING",
     "Peer",
+    "sling_says",
 ]
 
 SCRIPTS = Path(__file__).parent / "peer_scripts"
@@ -68,7 +70,7 @@ class Peer:
     at_most: int = 2
 
     def side(self, url: str, out: Path, *tables: str, wrong: str | None = None) -> Side:
-        """The peer over tables of a source; `*` is all of them."""
+        """The peer over tables of a source, or whatever else its script takes; `*` is all of them."""
         folder = out / re.sub(r"\W+", "-", self.name)
         missing = self.environment and _missing(self.environment)
         return Side(
@@ -91,6 +93,7 @@ DUCKDB = Peer("DuckDB alone, its defaults", "duckdb_alone.py")
 DLT_CONNECTORX = Peer("dlt, connectorx", "dlt_sql.py", "dlt", {"BENCH_BACKEND": "connectorx"}, at_most=3)
 DLT = Peer("dlt, pyarrow", "dlt_sql.py", "dlt", {"BENCH_BACKEND": "pyarrow"}, at_most=2)
 DLT_ONCE = replace(DLT, at_most=1)
+DLT_MERGE = Peer("dlt, incremental, merged by key", "dlt_merge.py", "dlt", at_most=2)
 CONNECTORX = Peer("connectorx", "connectorx_arrow.py", "connectorx")
 ADBC = Peer("ADBC + pyarrow", "adbc_arrow.py", "adbc")
 MYSQLCLIENT = Peer("mysqlclient + Arrow", "mysqlclient_arrow.py", "mysqlclient")
@@ -110,6 +113,12 @@ def install() -> list[str]:
         (folder / "missing").write_text(f"does not install: {failure}" if failure else "", encoding="utf-8")
         said.append(f"{name}: {failure or _versions(name)}")
     return said
+
+
+def sling_says() -> str:
+    """Whether sling's incremental could be measured here."""
+    failure = _call([str(_python("sling")), "-c", "import sling.bin"]) if _python("sling").exists() else "not installed"
+    return f"sling, incremental: {f'does not run: {failure}' if failure else 'runs here, and was not measured'}"
 
 
 def _versions(name: str) -> str:

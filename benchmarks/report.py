@@ -83,7 +83,9 @@ def _section(kept: dict[str, Any], section: Section) -> str:
 def _table(trial: Trial) -> list[str]:
     each = " | each" if trial.amount else ""
     said = any(result.wrong for result in trial.results)
-    head = f"| {trial.name} | seconds | ratio{each} | peak MB | CPU s | rounds |" + (" hard values |" if said else "")
+    head = f"| {trial.name} | seconds | ratio{each} | peak MB | CPU s | rounds |" + (
+        f" {trial.wrong} |" if said else ""
+    )
     lines = [head, "| --- " * (head.count("|") - 1) + "|"]
     for result in trial.results:
         if result.failed and not result.seconds:
