@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 
 from sqlalchemy import ColumnElement, and_, delete, func, insert, or_, select, update
@@ -11,11 +14,15 @@ from runtimedb_dagster.catalog.connections import connection_of
 from runtimedb_dagster.catalog.database import Database, new_id, require_here, transition
 from runtimedb_dagster.catalog.schema import MICROSECOND
 from runtimedb_dagster.catalog.versions import selected_columns, version_of
+from runtimedb_dagster.common.heartbeat import renewed, utc_now
 from runtimedb_dagster.common.sql import fold
 from runtimedb_dagster.domain.claims import Lease
+from runtimedb_dagster.domain.errors import CatalogError
 from runtimedb_dagster.domain.versions import Version
 
 __all__ = ["LeaseCatalog", "from_the_future"]
+
+logger = logging.getLogger(__name__)
 
 
 class LeaseCatalog:
@@ -48,6 +55,19 @@ class LeaseCatalog:
             rows = tx.execute(select(schema.connections).order_by("name"))
             return Lease(lease_id, sequence, tuple(connection_of(row) for row in rows))
 
+    @contextmanager
+    def held(self, lifetime: timedelta) -> Iterator[Lease]:
+        """A lease for as long as the block runs."""
+        lease = self.open(utc_now(), lifetime)
+        try:
+            with renewed(lifetime, lambda: self.renew(lease, utc_now(), lifetime)):
+                yield lease
+        finally:
+            try:
+                self.close(lease)
+            except CatalogError:
+                logger.warning("a lease could not be ended, and expires", exc_info=True)
+
     @transition
     def renew(self, lease: Lease, now: datetime, lifetime: timedelta) -> bool:
         """Keep a lease alive.
@@ -62,8 +82,7 @@ class LeaseCatalog:
         until = {"expires_at": now + lifetime, "lifetime": lifetime // MICROSECOND}
         with self._database.write() as tx:
             require_here(tx)
-            renewed = tx.execute(update(schema.leases).where(live).values(until))
-            return renewed.rowcount == 1
+            return tx.execute(update(schema.leases).where(live).values(until)).rowcount == 1
 
     @transition
     def is_live(self, lease: Lease, now: datetime) -> bool:

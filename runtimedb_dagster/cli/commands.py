@@ -291,7 +291,7 @@ def verify(
         if source:
             audited = db.audit(source, schema_name, table_name)
             terminal.show_audit(audited, as_json=as_json)
-            return 1 if any(each.same is False for each in audited) else 0
+            return 0 if all(each.good for each in audited) else 1
         findings = db.verify(deep=deep)
     terminal.show_findings(findings, as_json=as_json)
     return 1 if findings else 0

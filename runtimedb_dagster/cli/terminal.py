@@ -205,9 +205,8 @@ def show_audit(audited: Sequence[Audited], *, as_json: bool) -> None:
     if as_json:
         print_json([each.to_dict() for each in audited])
         return
-    words = {True: "the same", False: "different", None: "not compared"}
     for each in audited:
-        say(f"{each.table}: {words[each.same]}{f': {each.message}' if each.message else ''}")
+        say(f"{each.table}: {each.result}{f': {each.message}' if each.message else ''}")
 
 
 def connection_dict(connection: Connection) -> dict[str, Any]:

@@ -19,7 +19,7 @@ def utc_now() -> datetime:
 
 
 @contextmanager
-def renewed(lifetime: timedelta, renew: Callable[[], None]) -> Iterator[None]:
+def renewed(lifetime: timedelta, renew: Callable[[], object]) -> Iterator[None]:
     """Call `renew` three times per `lifetime`, from a thread, for as long as the block runs.
 
     A renewal that fails is logged and retried at the next turn: whoever relies on the claim checks

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 from runtimedb_dagster.common.heartbeat import utc_now
 from runtimedb_dagster.domain.errors import RuntimeDBError
@@ -25,14 +25,19 @@ class Audited:
 
     Attributes:
         table: its full name.
-        same: whether the source holds what changes make of its version; None if they make nothing of it, so that its
-            next refresh reads it whole.
-        message: what is different, or why it could not be compared; empty if it is the same.
+        result: `same` if the source holds what changes make of its version, `different` if it does not; `not compared`
+            if they make nothing of it, so that its next refresh reads it whole; `failed` if it could not be read.
+        message: what is different, or why it was not compared; empty if it is the same.
     """
 
     table: str
-    same: bool | None
+    result: Literal["same", "different", "not compared", "failed"]
     message: str = ""
+
+    @property
+    def good(self) -> bool:
+        """Whether nothing has to be done about it."""
+        return self.result in ("same", "not compared")
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON."""
@@ -49,19 +54,19 @@ def audit(engine: Engine, connection: Connection, tables: Sequence[Table]) -> It
 def _audited(engine: Engine, source: Source, table: Table) -> Audited:
     name, version = str(table.ref), table.version
     if version is None or (reason := why_full(table, full=False)):
-        return Audited(name, None, f"its next refresh reads it whole: {why_full(table, full=False)}")
+        return Audited(name, "not compared", f"its next refresh reads it whole: {why_full(table, full=False)}")
     try:
         drift = _drift(engine, source, table, version)
     except NotMergedError as error:
-        return Audited(name, None, f"its next refresh reads it whole: {error}")
+        return Audited(name, "not compared", f"its next refresh reads it whole: {error}")
     except RuntimeDBError as error:
-        return Audited(name, False, str(error))
+        return Audited(name, "failed", str(error))
     if drift:
         reason = f"an audit found that its source holds something else: {drift}"
         engine.catalog.publications.distrust(table, version, reason)
-        return Audited(name, False, f"{reason}; its next refresh reads it whole")
+        return Audited(name, "different", f"{reason}; its next refresh reads it whole")
     engine.catalog.publications.record_audit(table, version, utc_now())
-    return Audited(name, True)
+    return Audited(name, "same")
 
 
 def _drift(engine: Engine, source: Source, table: Table, version: Version) -> str:
@@ -69,7 +74,7 @@ def _drift(engine: Engine, source: Source, table: Table, version: Version) -> st
     with source.snapshot() as snapshot, snapshot.read(table.ref, base_of(version)) as reading:
         match decide(version, reading):
             case Keep(base):
-                return by_changes.audit_same(base, reading)
+                return by_changes.audit_same(table, base, reading)
             case Changes(base, changed):
                 return by_changes.audit(table, base, changed, reading)
             case Full(reason):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,10 +13,10 @@ import duckdb
 from runtimedb_dagster.catalog import Catalog, new_id
 from runtimedb_dagster.common.duck import private_directory
 from runtimedb_dagster.common.failpoints import hit
-from runtimedb_dagster.common.heartbeat import renewed, utc_now
+from runtimedb_dagster.common.heartbeat import utc_now
 from runtimedb_dagster.common.sql import literal
 from runtimedb_dagster.domain.claims import Publication, Reservation
-from runtimedb_dagster.domain.errors import BaseReplacedError, CatalogError, StorageError
+from runtimedb_dagster.domain.errors import BaseReplacedError, StorageError
 from runtimedb_dagster.domain.facts import RefreshFacts
 from runtimedb_dagster.domain.settings import Settings
 from runtimedb_dagster.domain.tables import Table
@@ -33,8 +32,6 @@ from runtimedb_dagster.sources.base import COMPRESSION_LEVEL, ROW_GROUP_SIZE, Ch
 from runtimedb_dagster.storage import Storage, deletes_path, version_path
 
 __all__ = ["ByChanges", "Refreshed"]
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -107,9 +104,13 @@ class ByChanges:
         with self._merged(table, base, changed, reading) as (work, merged):
             return self._drift(_Made(table, base, changed, reading, SequenceNumber(0), merged, work))
 
-    def audit_same(self, base: Version, reading: Reading) -> str:
+    def audit_same(self, table: Table, base: Version, reading: Reading) -> str:
         """As `audit`, of a version of which the source says that it still holds it."""
-        with self._lease(), self._directory() as directory, self.reader.stored() as duck:
+        with (
+            self.catalog.leases.held(self.settings.reader_lease),
+            self._directory() as directory,
+            self.reader.stored() as duck,
+        ):
             held = scan(duck, self.storage.location(base.files[0].path))
             hashes = row_hashes(held, base.columns)
             rows, sums = reading.sums(hashes)
@@ -117,7 +118,8 @@ class ByChanges:
                 return ""
             whole, names = _new(directory / "whole.parquet"), [column.name for column in base.columns]
             reading.write_keys(whole, names)
-            keys = differences(duck, live_rows(base.files, self.storage.location), whole, hashes, names)
+            shown = table.primary_key if table.primary_key and {*table.primary_key} <= {*names} else names
+            keys = differences(duck, live_rows(base.files, self.storage.location), whole, hashes, shown)
             return f"{rows} rows there, {base.rows} here; different are {'; '.join(keys)}"
 
     @contextmanager
@@ -125,7 +127,11 @@ class ByChanges:
         self, table: Table, base: Version, changed: Changed, reading: Reading
     ) -> Iterator[tuple[Merge, Merged]]:
         """The merge of what changed into a base, which is held until the block ends."""
-        with self._lease(), self._directory() as directory, self.reader.stored() as duck:
+        with (
+            self.catalog.leases.held(self.settings.reader_lease),
+            self._directory() as directory,
+            self.reader.stored() as duck,
+        ):
             came = _new(directory / "came.parquet")
             rows = reading.write_changes(came, about(reading))
 
@@ -148,24 +154,6 @@ class ByChanges:
         made.reading.write_keys(whole, [column.name for column in base.columns])
         keys = work.differences(merged, whole, made.changed.key)
         return f"{rows} rows there, {merged.rows} here; different are {'; '.join(keys)}"
-
-    @contextmanager
-    def _lease(self) -> Iterator[None]:
-        """Hold the base, as a reader does."""
-        lifetime = self.settings.reader_lease
-        lease = self.catalog.leases.open(utc_now(), lifetime)
-
-        def renew() -> None:
-            self.catalog.leases.renew(lease, utc_now(), lifetime)
-
-        try:
-            with renewed(lifetime, renew):
-                yield
-        finally:
-            try:
-                self.catalog.leases.close(lease)
-            except CatalogError:
-                logger.warning("a lease could not be ended, and expires", exc_info=True)
 
     @contextmanager
     def _directory(self) -> Iterator[Path]:

@@ -44,6 +44,22 @@ class Kept:
     gone: int
     sums: Sums
 
+    @property
+    def left(self) -> int:
+        """How many of its rows stay."""
+        return self.file.live_rows - self.gone
+
+    @property
+    def left_sums(self) -> Sums:
+        """Over those.
+
+        Raises:
+            NotMergedError: those of the file are not known.
+        """
+        if self.file.live_sums is None:
+            raise NotMergedError("the sums of a file of its version are not known")
+        return self.file.live_sums - self.sums
+
 
 @dataclass(frozen=True)
 class Merged:
@@ -127,10 +143,10 @@ class Merge:
         dropped, dropped_sums = matching.dropped(same)
         _, came_sums = content(came, self.base.columns)
         kept, folded = self._fold([self._kept(number, gone) for number in range(len(self._files))], inserted + updated)
-        new_sums = sum((each.file.live_sums - each.sums for each in folded), came_sums - dropped_sums)  # type: ignore[operator]
-        new_rows = self.came_rows - dropped + sum(map(_left, folded))
-        total = sum((each.file.live_sums - each.sums for each in kept), new_sums)  # type: ignore[operator]
-        rows = new_rows + sum(map(_left, kept))
+        new_sums = sum((each.left_sums for each in folded), came_sums - dropped_sums)
+        new_rows = self.came_rows - dropped + sum(each.left for each in folded)
+        total = sum((each.left_sums for each in kept), new_sums)
+        rows = new_rows + sum(each.left for each in kept)
         return Merged(
             rows=rows,
             fingerprint=fingerprint(came, self.base.columns, rows, total),
@@ -138,7 +154,7 @@ class Merge:
             new_sums=new_sums,
             select=self._select(folded, dropped),
             kept=kept,
-            folded=sum(map(_left, folded)),
+            folded=sum(each.left for each in folded),
             inserted=inserted,
             updated=updated,
             deleted=deleted,
@@ -191,8 +207,8 @@ class Merge:
 
     def _fold(self, files: Sequence[Kept], coming: int) -> tuple[list[Kept], list[Kept]]:
         """Which files are kept, and which are written again with what comes; empty ones are neither."""
-        left = [each for each in files if _left(each)]
-        folded = folded_of([(_left(each), each.file.rows) for each in left], coming, self.fold_below)
+        left = [each for each in files if each.left]
+        folded = folded_of([(each.left, each.file.rows) for each in left], coming, self.fold_below)
         touched = coming or any(each.gone for each in files)
         if not touched:
             folded = set()
@@ -233,10 +249,6 @@ def differences(
         ).fetchall()
     }
     return sorted(found)
-
-
-def _left(kept: Kept) -> int:
-    return kept.file.live_rows - kept.gone
 
 
 def merge(work: Merge) -> Merged:

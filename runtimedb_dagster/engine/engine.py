@@ -7,7 +7,7 @@ from contextlib import closing
 
 from runtimedb_dagster.catalog import Catalog
 from runtimedb_dagster.common import failpoints
-from runtimedb_dagster.common.heartbeat import renewed, utc_now
+from runtimedb_dagster.common.heartbeat import utc_now
 from runtimedb_dagster.domain.errors import RequestError, SupersededError, TableNotFoundError
 from runtimedb_dagster.domain.names import TableRef
 from runtimedb_dagster.domain.outcomes import Event, Failed, Outcome, Unchanged
@@ -180,22 +180,13 @@ class Engine:
     def verify(self, *, deep: bool = False) -> list[Finding]:
         """See `RuntimeDB.verify`."""
         self.owner.require()
-        lifetime = self.settings.reader_lease
-        lease = self.catalog.leases.open(utc_now(), lifetime)
-
-        def renew() -> None:
-            self.catalog.leases.renew(lease, utc_now(), lifetime)
-
-        try:
-            with renewed(lifetime, renew):
-                findings = verify(self.catalog, self.storage, self.reader, utc_now())
-                if deep:
-                    found = {finding.subject for finding in findings if finding.invariant == "I1"}
-                    tables = [table for table in self.catalog.tables.list() if str(table.ref) not in found]
-                    findings += altered(tables, self.storage, self.reader)
-                return findings
-        finally:
-            self.catalog.leases.close(lease)
+        with self.catalog.leases.held(self.settings.reader_lease):
+            findings = verify(self.catalog, self.storage, self.reader, utc_now())
+            if deep:
+                found = {finding.subject for finding in findings if finding.invariant == "I1"}
+                tables = [table for table in self.catalog.tables.list() if str(table.ref) not in found]
+                findings += altered(tables, self.storage, self.reader)
+            return findings
 
 
 def _is_newer(table: Table, since: SequenceNumber | None) -> bool:

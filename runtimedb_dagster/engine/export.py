@@ -8,7 +8,6 @@ from pathlib import Path
 import duckdb
 
 from runtimedb_dagster.common.duck import first_line
-from runtimedb_dagster.common.heartbeat import renewed, utc_now
 from runtimedb_dagster.common.sql import literal
 from runtimedb_dagster.domain.errors import StorageError, TableNotCachedError
 from runtimedb_dagster.domain.tables import Table
@@ -28,19 +27,10 @@ def files(engine: Engine, connection: str, schema_name: str, table_name: str) ->
 
 def export(engine: Engine, connection: str, schema_name: str, table_name: str, file: Path) -> int:
     """See `RuntimeDB.export`."""
-    lifetime = engine.settings.reader_lease
-    lease = engine.catalog.leases.open(utc_now(), lifetime)
-
-    def renew() -> None:
-        engine.catalog.leases.renew(lease, utc_now(), lifetime)
-
-    try:
-        with renewed(lifetime, renew):
-            # As it is under the lease.
-            version = _version(_table(engine, connection, schema_name, table_name))
-            return _write(engine, version, file.expanduser().absolute())
-    finally:
-        engine.catalog.leases.close(lease)
+    with engine.catalog.leases.held(engine.settings.reader_lease):
+        # As it is under the lease.
+        version = _version(_table(engine, connection, schema_name, table_name))
+        return _write(engine, version, file.expanduser().absolute())
 
 
 def _table(engine: Engine, connection: str, schema_name: str, table_name: str) -> Table:

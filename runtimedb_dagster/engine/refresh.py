@@ -201,7 +201,7 @@ class Refresher:
                 case Keep(base, _) | Changes(base, _) if lost_or_torn(self.storage, [base]):
                     reason = "a file of its version is lost or torn"
                 case Keep(base, trusts):
-                    drift = self.by_changes.audit_same(base, reading) if audit else ""
+                    drift = self.by_changes.audit_same(table, base, reading) if audit else ""
                     if not drift:
                         return self._kept(
                             table, base, sequence, reading.position, started, audited=audit, trusts=trusts

@@ -57,7 +57,7 @@ def audited(db: RuntimeDB, shop: SourceFile) -> RuntimeDB:
 def test_what_is_the_same_is_recorded(audited: RuntimeDB) -> None:
     before = orders(audited).audited_at
     found = audited.audit("shop")
-    assert {each.table: each.same for each in found} == {"shop.main.customers": True, "shop.main.orders": True}
+    assert {each.table: each.result for each in found} == {"shop.main.customers": "same", "shop.main.orders": "same"}
     assert before is not None
     assert (orders(audited).audited_at or before) > before
     assert audited.verify(deep=True) == []
@@ -68,13 +68,24 @@ def test_what_differs_is_named_and_read_whole_next(audited: RuntimeDB) -> None:
     assert audited.verify(deep=True) == [], "of itself it is sound"
     assert refresh_one(audited, "orders").mode == "unchanged"
     (found,) = audited.audit("shop", "main", "orders")
-    assert found.same is False
+    assert found.result == "different"
     assert "100 rows there, 100 here; different are" in found.message
     assert "7, -1.0; 7, 10.5" in found.message
     assert (orders(audited).distrusted or "?") in found.message
     result = refresh_one(audited, "orders")
     assert (result.mode, result.reason) == ("full", orders(audited).refreshed.reason)  # type: ignore[union-attr]
-    assert audited.audit("shop", "main", "orders")[0].same
+    assert audited.audit("shop", "main", "orders")[0].result == "same"
+
+
+def test_of_rows_that_differ_the_key_is_named_and_nothing_else(audited: RuntimeDB, shop: SourceFile) -> None:
+    shop.run("ALTER TABLE orders ADD PRIMARY KEY (id)")
+    audited.discover("shop")
+    refresh_all(audited)
+    alter(audited)
+    (found,) = audited.audit("shop", "main", "orders")
+    assert found.message.startswith(
+        "an audit found that its source holds something else: 100 rows there, 100 here; different are 7; its next"
+    )
 
 
 def test_a_refresh_audits_when_it_is_time(audited: RuntimeDB) -> None:
@@ -98,7 +109,7 @@ def test_what_is_read_whole_anyway_is_not_compared(db: RuntimeDB, shop: SourceFi
     db.discover("shop")
     refresh_all(db)
     (found,) = db.audit("shop", "main", "v")
-    assert found.same is None
+    assert found.result == "not compared"
     assert found.message.startswith("its next refresh reads it whole: the source has not said")
     with pytest.raises(RequestError, match="takes its schema_name and table_name"):
         db.audit("shop", "main")

@@ -98,10 +98,10 @@ def _audit(context: dg.OpExecutionContext, settings: Settings, config: AuditConf
     problems = drifted(db.tables(connection.id))
     event: Any = as_event(result_of(asset_key(settings, connection.name), AUDITS, problems))
     context.log_event(event)
-    different = [f"{each.table}: {each.message}" for each in audited if each.same is False]
-    report_result(context, {"audited": [each.to_dict() for each in audited]}, good=not different)
-    if different:
-        raise dg.Failure("\n".join(different), allow_retries=False)
+    bad = [f"{each.table}: {each.message}" for each in audited if not each.good]
+    report_result(context, {"audited": [each.to_dict() for each in audited]}, good=not bad)
+    if bad:
+        raise dg.Failure("\n".join(bad), allow_retries=False)
 
 
 def _job(name: str, op: dg.OpDefinition) -> dg.JobDefinition:
