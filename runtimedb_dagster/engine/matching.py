@@ -18,6 +18,9 @@ from runtimedb_dagster.sources.base import Changed
 
 __all__ = ["Matching", "NotMergedError"]
 
+# So many keys are looked for at once, which takes less memory than to read the table does.
+KEYS_AT_ONCE = 2_000_000
+
 
 class NotMergedError(Exception):
     """What came does not make the base what the source holds: the table has to be read whole."""
@@ -145,7 +148,12 @@ class Matching:
             "CREATE TEMP TABLE deleted (file INTEGER, pos BIGINT, a UBIGINT, b UBIGINT)"
         )
         # First by their keys alone: whole rows are read of those that are missing.
-        self._find("missing", f"ANTI JOIN {scan_of([str(file)])} kept ON {on}", places=True)
+        turns = -(-keys // KEYS_AT_ONCE)
+        for turn in range(turns):
+            mine = f"WHERE hash({{}}) % {turns} = {turn}" if turns > 1 else ""
+            kept, live = (", ".join(f"{side}{identifier(name)}" for name in names) for side in ("", "live."))
+            some = f"(SELECT * FROM {scan_of([str(file)])} {mine.format(kept)})"
+            self._find("missing", f"ANTI JOIN {some} kept ON {on} {mine.format(live)}", places=True)
         self._find("deleted", f"SEMI JOIN missing ON missing.file = {{number}} AND live.{POSITION} = missing.pos")
         self.duck.execute(
             "DELETE FROM deleted USING gone WHERE deleted.file = gone.file AND deleted.pos = gone.pos; "

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from runtimedb_dagster import RefreshError, RefreshRequest, RowsGoneError, RuntimeDB, TableUnavailableError
+from runtimedb_dagster.engine import matching
 from runtimedb_dagster.sources.attached.postgresql import changes, facts
 from runtimedb_dagster_tests.support.following import Follower
 from runtimedb_dagster_tests.support.parts import path_of
@@ -70,6 +71,38 @@ def test_rows_that_came_changed_and_went_are_counted(pg: Remote, follow: Callabl
     facts = follower.refresh("t")
     assert (facts.rows_inserted, facts.rows_deleted) == (1, 1)
     assert sorted(pg.query("t")) == sorted(pg.run("SELECT * FROM t"))
+
+
+def test_many_keys_are_looked_for_in_turns(
+    pg: Remote, follow: Callable[..., Follower], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(matching, "KEYS_AT_ONCE", 7)
+    follower = follow(
+        'CREATE TABLE t (k int, "k 2" text, v text, PRIMARY KEY (k, "k 2"))',
+        "INSERT INTO t SELECT i, 'a' || i % 3, 'v' FROM generate_series(1, 100) i",
+    )
+    pg.run("DELETE FROM t WHERE k % 9 = 0", "UPDATE t SET v = 'other' WHERE k < 20")
+    facts = follower.refresh("t")
+    assert (facts.mode, facts.rows_deleted, facts.rows_updated) == ("changes", 11, 17)
+
+
+def test_of_an_idle_server_no_row_is_looked_at(
+    pg: Remote, follow: Callable[..., Follower], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not of a large table either, of which a survey else asks only if it is thorough."""
+    monkeypatch.setattr(changes, "LARGE_FROM_PAGES", 0)
+    follower, looks, look = follow(), list[str](), changes._look
+
+    def noted(scan: Any, asked: str) -> tuple[int, str | None]:
+        looks.append(asked)
+        return look(scan, asked)
+
+    monkeypatch.setattr(changes, "_look", noted)
+    assert (follower.refresh("t").mode, follower.survey(), looks) == ("unchanged", {"t"}, [])
+    pg.run("CREATE TABLE other ()")
+    assert follower.refresh("t").mode == "unchanged"
+    assert len(looks) == 1
+    assert (follower.refresh("t").mode, len(looks)) == ("unchanged", 1), "the position moved on"
 
 
 def test_a_row_that_was_written_again_as_it_was_changes_nothing(pg: Remote, follow: Callable[..., Follower]) -> None:
