@@ -41,7 +41,7 @@ def again(url: str, changed: str) -> float:
 
 
 def _run(db: RuntimeDB, instance: dg.DagsterInstance) -> float:
-    job = build_definitions(db.settings).resolve_job_def("refresh")
+    job = build_definitions(db.settings).resolve_job_def("runtimedb_refresh")
     config = {"ops": {"runtimedb_refresh": {"config": {"connection": "source", "data": True}}}}
     started = perf_counter()
     result = job.execute_in_process(config, instance=instance)

@@ -56,7 +56,7 @@ def main() -> None:
             duck.execute("UPDATE reference.airlines SET name = 'US Airways (now American)' WHERE carrier = 'US'")
         materialize("--partition", "reference.airlines")
         due = db.engine.deletions_due()
-        dagster("job", "execute", "-m", MODULE, "-j", "deletion_sweep")
+        dagster("job", "execute", "-m", MODULE, "-j", "runtimedb_deletion_sweep")
         say(f"replaced files swept: {due}; findings of `runtimedb verify`: {len(db.verify())}")
     console.print(
         f"\nDone in {perf_counter() - started:.0f} s. Next: [bold]make dev[/bold] for the UI with these runs, or"

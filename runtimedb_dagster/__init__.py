@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from runtimedb_dagster.domain.columns import SourceColumn, VersionColumn
+from runtimedb_dagster.domain.declarations import Declaration, Declared
 from runtimedb_dagster.domain.errors import (
     BaseReplacedError,
     CatalogError,
@@ -71,10 +72,12 @@ from runtimedb_dagster.query.reader import Query
 from runtimedb_dagster.query.result import Result
 
 if TYPE_CHECKING:
+    from runtimedb_dagster.dagster.component import RuntimeDBComponent
     from runtimedb_dagster.dagster.definitions import build_definitions
     from runtimedb_dagster.dagster.deps import table_deps, table_input, tables_changed
     from runtimedb_dagster.dagster.io_manager import RuntimeDBIOManager
     from runtimedb_dagster.dagster.resource import RuntimeDBResource
+    from runtimedb_dagster.dagster.translator import RuntimeDBTranslator
 
 __all__ = [
     "Audited",
@@ -89,6 +92,8 @@ __all__ = [
     "ConnectionNotFoundError",
     "ConnectionRefreshResult",
     "DataFile",
+    "Declaration",
+    "Declared",
     "DeletesFile",
     "DiscoveryError",
     "DiscoveryRefusedError",
@@ -115,9 +120,11 @@ __all__ = [
     "Result",
     "RowsGoneError",
     "RuntimeDB",
+    "RuntimeDBComponent",
     "RuntimeDBError",
     "RuntimeDBIOManager",
     "RuntimeDBResource",
+    "RuntimeDBTranslator",
     "Settings",
     "SourceColumn",
     "SourceError",
@@ -151,8 +158,10 @@ _OF_DAGSTER = {
     "table_deps": "deps",
     "table_input": "deps",
     "tables_changed": "deps",
+    "RuntimeDBComponent": "component",
     "RuntimeDBIOManager": "io_manager",
     "RuntimeDBResource": "resource",
+    "RuntimeDBTranslator": "translator",
 }
 
 

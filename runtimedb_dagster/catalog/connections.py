@@ -13,6 +13,7 @@ from runtimedb_dagster.catalog import schema
 from runtimedb_dagster.catalog.database import Database, new_id, next_sequence, transition
 from runtimedb_dagster.catalog.differences import change_recipes
 from runtimedb_dagster.catalog.publications import retire
+from runtimedb_dagster.domain.declarations import Declaration
 from runtimedb_dagster.domain.errors import ConfigurationError, ConnectionNotFoundError
 from runtimedb_dagster.domain.names import TableRef
 from runtimedb_dagster.domain.recipes import Recipes
@@ -38,13 +39,14 @@ class ConnectionCatalog:
         given: dict[str, str],
         password_env: str | None,
         now: datetime,
+        declared_in: str | None = None,
     ) -> Connection:
         """Register a connection.
 
         Raises:
             ConfigurationError: the name is taken, perhaps in other letters' case.
         """
-        connection = Connection(new_id(), name, source_type, url, given, password_env, now)
+        connection = Connection(new_id(), name, source_type, url, given, password_env, now, declared_in=declared_in)
         with self._database.write() as tx:
             next_sequence(tx)  # one at a time, so that none misses a name that another is about to take
             taken = tx.execute(
@@ -64,6 +66,7 @@ class ConnectionCatalog:
                     password_env=password_env,
                     created_at=now,
                     discovery_sequence=0,
+                    declared_in=declared_in,
                 )
             )
         return connection
@@ -107,17 +110,43 @@ class ConnectionCatalog:
         Raises:
             ConnectionNotFoundError: it was removed meanwhile.
         """
-        mine = schema.connections.c.id == connection.id
+
+        def values(row: Row[Any]) -> dict[str, Any]:
+            return {"options": change(row.options), "password_env": password_env or row.password_env}
+
         with self._database.write() as tx:
-            row = tx.execute(select(schema.connections).where(mine).with_for_update()).first()
-            if row is None:
-                raise ConnectionNotFoundError(connection.name)
-            values = {"options": change(row.options), "password_env": password_env or row.password_env}
-            tx.execute(update(schema.connections).where(mine).values(values))
-            changed = connection_of(tx.execute(select(schema.connections).where(mine)).one())
-            modified = change_recipes(tx, changed, recipes(connection_of(row)), recipes(changed))
+            return _change(tx, connection, values, recipes)
+
+    @transition
+    def redeclare(
+        self,
+        connection: Connection,
+        declaration: Declaration,
+        declared_in: str,
+        recipes: Callable[[Connection], Recipes],
+    ) -> None:
+        """Make a connection what a file declares.
+
+        Raises:
+            ConnectionNotFoundError: it was removed meanwhile.
+        """
+        values = {
+            "source_type": declaration.url.partition(":")[0],
+            "url": declaration.url,
+            "options": dict(declaration.options),
+            "password_env": declaration.password_env,
+            "declared_in": declared_in,
+        }
+        with self._database.write() as tx:
+            _change(tx, connection, lambda _: values, recipes)
+
+    @transition
+    def release(self, connection: Connection, declared_in: str) -> None:
+        """Leave a connection that a file no longer declares to whoever configures it by hand."""
+        mine = (schema.connections.c.id == connection.id) & (schema.connections.c.declared_in == declared_in)
+        with self._database.write() as tx:
             next_sequence(tx)  # which a catalog that was moved has none of
-            return changed, modified
+            tx.execute(update(schema.connections).where(mine).values(declared_in=None))
 
     @transition
     def begin_discovery(self) -> SequenceNumber:
@@ -147,6 +176,24 @@ class ConnectionCatalog:
             return _remove(tx, connection, delete_after)
 
 
+def _change(
+    tx: Transaction,
+    connection: Connection,
+    values: Callable[[Row[Any]], dict[str, Any]],
+    recipes: Callable[[Connection], Recipes],
+) -> tuple[Connection, Sequence[TableRef]]:
+    """Change a connection's row, and what that means for its tables; see `ConnectionCatalog.change_options`."""
+    mine = schema.connections.c.id == connection.id
+    row = tx.execute(select(schema.connections).where(mine).with_for_update()).first()
+    if row is None:
+        raise ConnectionNotFoundError(connection.name)
+    tx.execute(update(schema.connections).where(mine).values(values(row)))
+    changed = connection_of(tx.execute(select(schema.connections).where(mine)).one())
+    modified = change_recipes(tx, changed, recipes(connection_of(row)), recipes(changed))
+    next_sequence(tx)  # which a catalog that was moved has none of
+    return changed, modified
+
+
 def _remove(tx: Transaction, connection: Connection, delete_after: datetime) -> int:
     mine = schema.tables.c.connection_id == connection.id
     # Before its tables, as a discovery does.
@@ -172,4 +219,5 @@ def connection_of(row: Row[Any]) -> Connection:
         created_at=row.created_at,
         discovered_at=row.discovered_at,
         discovery_error=row.discovery_error,
+        declared_in=row.declared_in,
     )

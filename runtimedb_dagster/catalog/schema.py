@@ -105,6 +105,7 @@ connections = Table(
     Column("discovered_at", UtcTime),
     Column("discovery_error", Text),
     Column("discovery_sequence", BigInteger, nullable=False),
+    Column("declared_in", Text),
 )
 
 tables = Table(

@@ -19,7 +19,7 @@ from runtimedb_dagster.cli.webserver import failure, follow, launch, show_connec
 from runtimedb_dagster.common.redaction import shown as shown_url
 from runtimedb_dagster.common.words import counted
 from runtimedb_dagster.domain.errors import ConfigurationError, RequestError
-from runtimedb_dagster.domain.names import REFRESH_JOB, sensor_name
+from runtimedb_dagster.domain.names import REFRESH_JOB
 from runtimedb_dagster.domain.outcomes import Progress, Waiting
 from runtimedb_dagster.domain.requests import RefreshRequest
 from runtimedb_dagster.domain.settings import Settings
@@ -78,7 +78,7 @@ def connect(
         tables = db.tables(connection.id)
     if not as_json:
         terminal.say(f"Connected '{name}': {counted(len(tables), 'table')} discovered, none cached yet")
-    shown = show_connection(webserver, sensor_name(db.settings.asset_prefix, name)) if webserver else []
+    shown = show_connection(webserver, db.settings.asset_prefix, name) if webserver else []
     if as_json:
         terminal.print_json(terminal.connection_dict(connection) | {"tables": len(tables), "shown_in": shown})
         return
@@ -112,7 +112,7 @@ def configure(
         result = db.configure(connection, options=_pairs(options), unset=unset, password_env=password_env)
     changed, modified = result.connection, [str(ref) for ref in result.tables_modified]
     if webserver:
-        show_connection(webserver, sensor_name(db.settings.asset_prefix, changed.name))
+        show_connection(webserver, db.settings.asset_prefix, changed.name)
     if as_json:
         terminal.print_json(terminal.connection_dict(changed) | {"tables_modified": modified})
         return
@@ -174,7 +174,7 @@ def refresh(
     )
     with terminal.progress(connection or "all") as progress:
         if webserver:
-            result = _refresh_remotely(webserver, request, confirm, progress)
+            result = _refresh_remotely(webserver, settings().asset_prefix, request, confirm, progress)
         else:
             with _open(settings) as db:
                 result = _refresh(db, request, confirm, progress)
@@ -200,12 +200,12 @@ def _refresh(db: RuntimeDB, request: RefreshRequest, confirm: bool, progress: te
 
 
 def _refresh_remotely(
-    url: str, request: RefreshRequest, confirm: bool, progress: terminal.ShowProgress
+    url: str, asset_prefix: str, request: RefreshRequest, confirm: bool, progress: terminal.ShowProgress
 ) -> dict[str, Any]:
     """The result of a request that a Dagster run carries out."""
     request.validate()
     config = {name: value for name, value in asdict(request).items() if value is not None} | {"confirm": confirm}
-    run_id = launch(url, REFRESH_JOB, config)
+    run_id = launch(url, asset_prefix, REFRESH_JOB, config)
     for state in follow(url, run_id):
         progress(Progress(state.tables, None, state.rows))
     if state.result is None:

@@ -15,7 +15,7 @@ import requests
 from runtimedb_dagster.common.redaction import redactor
 from runtimedb_dagster.common.redaction import shown as shown_url
 from runtimedb_dagster.domain.errors import ConfigurationError, RequestError
-from runtimedb_dagster.domain.names import DELETION_SWEEP, RESULT, ROW_COUNT, op_name
+from runtimedb_dagster.domain.names import DELETION_SWEEP, RESULT, ROW_COUNT, job_name, sensor_name
 
 __all__ = ["RunState", "failure", "follow", "launch", "show_connection"]
 
@@ -70,12 +70,13 @@ query ($id: ID!, $cursor: String) {
 """
 
 
-def show_connection(url: str, sensor: str) -> list[str]:
+def show_connection(url: str, asset_prefix: str, connection: str) -> list[str]:
     """Reload the code locations that hold RuntimeDB's definitions, so that a new connection shows.
 
     Args:
         url: of the webserver, such as `http://localhost:3000`.
-        sensor: the name of the new connection's sensor, by which it is recognized.
+        asset_prefix: the setting, by which the definitions are recognized.
+        connection: the new connection's name.
 
     Returns:
         The names of the code locations that show it now.
@@ -84,7 +85,7 @@ def show_connection(url: str, sensor: str) -> list[str]:
         RequestError: the webserver can't be reached, has no such location, or can't reload it.
     """
     entries = _locations(url)
-    names = [entry["name"] for entry in entries if _names(entry, "pipelines", DELETION_SWEEP)]
+    names = [entry["name"] for entry in entries if _names(entry, "pipelines", job_name(asset_prefix, DELETION_SWEEP))]
     if not names:
         broken = [entry["name"] for entry in entries if "message" in (entry["locationOrLoadError"] or {})]
         hint = f"; these failed to load: {', '.join(broken)}" if broken else ""
@@ -92,6 +93,7 @@ def show_connection(url: str, sensor: str) -> list[str]:
     client = _client(url)
     for name in names:
         _reload(client, url, name)
+    sensor = sensor_name(asset_prefix, connection)
     shown = [entry["name"] for entry in _locations(url) if _names(entry, "sensors", sensor)]
     if not shown:
         # `dagster api grpc` says that it reloads, and serves what it loaded at its start.
@@ -118,11 +120,12 @@ class RunState:
         return self.status in ("SUCCESS", "FAILURE", "CANCELED")
 
 
-def launch(url: str, job: str, config: dict[str, Any]) -> str:
+def launch(url: str, asset_prefix: str, job: str, config: dict[str, Any]) -> str:
     """Launch one of RuntimeDB's jobs.
 
     Args:
         url: of the webserver.
+        asset_prefix: the setting, with which the job's name begins.
         job: `refresh`, `connect`, `purge`, `remove` or `deletion_sweep`.
         config: of its one op.
 
@@ -132,15 +135,16 @@ def launch(url: str, job: str, config: dict[str, Any]) -> str:
     Raises:
         RequestError: the webserver can't be reached, or refuses.
     """
+    name = job_name(asset_prefix, job)
     for entry in _locations(url):
         for repository in (entry["locationOrLoadError"] or {}).get("repositories", []):
-            if {DELETION_SWEEP, job} <= {each["name"] for each in repository["pipelines"]}:
-                return _launch(url, entry["name"], repository["name"], job, config)
+            if name in {each["name"] for each in repository["pipelines"]}:
+                return _launch(url, entry["name"], repository["name"], name, config)
     raise RequestError(f"The webserver at {shown_url(url)} has no code location with RuntimeDB's definitions")
 
 
 def _launch(url: str, location: str, repository: str, job: str, config: dict[str, Any]) -> str:
-    run_config = {"ops": {op_name(job): {"config": config}}}
+    run_config = {"ops": {job: {"config": config}}}
     client = _client(url)
     with _named_errors(url, "refuses the run"):
         return str(

@@ -12,6 +12,8 @@ from runtimedb_dagster.dagster.events import Record, summary
 from runtimedb_dagster.dagster.failures import as_failures
 from runtimedb_dagster.dagster.names import asset_key, partitions_def, source_key
 from runtimedb_dagster.dagster.process import runtimedb
+from runtimedb_dagster.dagster.translator import RuntimeDBTranslator
+from runtimedb_dagster.domain.errors import ConfigurationError
 from runtimedb_dagster.domain.outcomes import Failed
 from runtimedb_dagster.domain.settings import Settings
 from runtimedb_dagster.domain.tables import Connection
@@ -19,37 +21,38 @@ from runtimedb_dagster.domain.tables import Connection
 __all__ = ["build_asset", "build_source"]
 
 
-def build_asset(connection: Connection, settings: Settings) -> dg.AssetsDefinition:
+def build_asset(
+    connection: Connection, settings: Settings, translator: RuntimeDBTranslator | None = None
+) -> dg.AssetsDefinition:
     """The asset `runtimedb/<connection>`; materializing a partition refreshes that table's data."""
     key = asset_key(settings, connection.name)
-    options = connection.options
 
     def tables(context: dg.AssetExecutionContext) -> Iterator[dg.AssetCheckResult]:
         with as_failures(settings.retry_delay):
             yield from _materialize(context, key, connection.name, settings)
 
+    # A run over many partitions records each table as it finishes: the output is optional and never yielded.
+    spec = _spec(connection, settings, translator or RuntimeDBTranslator()).replace_attributes(skippable=True)
     with warnings.catch_warnings():
         # `backfill_policy` has been called beta since 2023; a warning per connection at every load helps nobody.
         warnings.simplefilter("ignore", dg.BetaWarning)
-        # A run over many partitions records each table as it finishes: the output is optional and never yielded.
-        return dg.asset(
-            key=key,
+        return dg.multi_asset(
+            specs=[spec],
+            name=key.to_python_identifier(),
             partitions_def=partitions_def(settings, connection.name),
             backfill_policy=dg.BackfillPolicy.single_run(),
-            freshness_policy=(dg.FreshnessPolicy.time_window(fail_window=options.max_age) if options.max_age else None),
-            owners=options.owners,
-            output_required=False,
             check_specs=check_specs(key),
-            deps=[source_key(settings, connection.name)],
-            group_name=settings.asset_prefix,
-            kinds={connection.source_type.partition("+")[0], "parquet"},
-            description=(
-                f"The tables of `{connection.url}`, a partition each. Materializing one makes a new version of it, "
-                f"read as `{connection.name}.schema.table`. Columns and metadata on this page are those of the table "
-                "refreshed last; those of each table, and why one failed, are among its partition's events."
-            ),
-            metadata={"connection id": connection.id, "url": connection.url, "source type": connection.source_type},
         )(tables)
+
+
+def _spec(connection: Connection, settings: Settings, translator: RuntimeDBTranslator) -> dg.AssetSpec:
+    spec, key = translator.get_asset_spec(connection, settings), asset_key(settings, connection.name)
+    if spec.key != key:
+        raise ConfigurationError(
+            f"Connection '{connection.name}': its translator gives it the key {spec.key.to_user_string()}, but it is "
+            f"{key.to_user_string()}; the first part is the setting asset_prefix"
+        )
+    return spec
 
 
 def build_source(connection: Connection, settings: Settings) -> dg.AssetSpec:

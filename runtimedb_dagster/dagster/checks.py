@@ -10,6 +10,7 @@ import dagster as dg
 from runtimedb_dagster.common.heartbeat import utc_now
 from runtimedb_dagster.dagster.names import storage_key
 from runtimedb_dagster.dagster.process import runtimedb
+from runtimedb_dagster.domain.names import VERIFY_JOB, job_name
 from runtimedb_dagster.domain.settings import Settings
 from runtimedb_dagster.domain.tables import Connection, Table
 from runtimedb_dagster.engine.facade import RuntimeDB
@@ -168,13 +169,14 @@ def build_storage_asset(settings: Settings) -> StorageAsset:
             metadata={"findings": len(findings), "what": dg.MetadataValue.md("\n".join(listed[:SHOWN]))},
         )
 
+    name = job_name(settings.asset_prefix, VERIFY_JOB)
     job = dg.define_asset_job(
-        "verify",
+        name,
         selection=dg.AssetSelection.checks(verify),
         executor_def=dg.in_process_executor,
         description="Checks all versions, and the files of the storage.",
     )
     schedule = dg.ScheduleDefinition(
-        name="verify", job=job, cron_schedule="30 3 * * *", default_status=dg.DefaultScheduleStatus.RUNNING
+        name=name, job=job, cron_schedule="30 3 * * *", default_status=dg.DefaultScheduleStatus.RUNNING
     )
     return StorageAsset(spec, verify, schedule)

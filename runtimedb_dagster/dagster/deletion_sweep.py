@@ -7,7 +7,7 @@ import dagster as dg
 from runtimedb_dagster.common.words import counted
 from runtimedb_dagster.dagster.events import report_result
 from runtimedb_dagster.dagster.process import runtimedb
-from runtimedb_dagster.domain.names import DELETION_SWEEP, op_name
+from runtimedb_dagster.domain.names import DELETION_SWEEP, job_name
 from runtimedb_dagster.domain.settings import Settings
 
 __all__ = ["build_sweep"]
@@ -15,8 +15,9 @@ __all__ = ["build_sweep"]
 
 def build_sweep(settings: Settings) -> dg.ScheduleDefinition:
     """The schedule `deletion_sweep` with its job: every minute, but no run while nothing is due."""
+    name = job_name(settings.asset_prefix, DELETION_SWEEP)
 
-    @dg.op(name=op_name(DELETION_SWEEP), description="Deletes the files whose pending deletion is due.")
+    @dg.op(name=name, description="Deletes the files whose pending deletion is due.")
     def sweep(context: dg.OpExecutionContext) -> None:
         result = runtimedb(settings).sweep()
         report_result(context, result.to_dict(), good=not result.errors)
@@ -26,13 +27,13 @@ def build_sweep(settings: Settings) -> dg.ScheduleDefinition:
             failed = counted(result.files_failed, "file")
             raise dg.Failure(f"{failed} could not be deleted, which will be retried:\n{reasons}")
 
-    @dg.job(name=DELETION_SWEEP, executor_def=dg.in_process_executor, description="One sweep of due files.")
-    def deletion_sweep() -> None:
+    @dg.graph(name=f"{name}_graph", description="One sweep of due files.")
+    def graph() -> None:
         sweep()
 
     @dg.schedule(
-        name=DELETION_SWEEP,
-        job=deletion_sweep,
+        name=name,
+        job=graph.to_job(name=name, executor_def=dg.in_process_executor),
         cron_schedule="* * * * *",
         default_status=dg.DefaultScheduleStatus.RUNNING,
         description="Sweeps every minute, if a file is due.",

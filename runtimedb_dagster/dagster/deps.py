@@ -7,7 +7,7 @@ from typing import Any
 
 import dagster as dg
 
-from runtimedb_dagster.dagster.names import asset_key
+from runtimedb_dagster.dagster.names import asset_key, named
 from runtimedb_dagster.domain.errors import RequestError
 from runtimedb_dagster.domain.names import TableRef
 from runtimedb_dagster.domain.settings import Settings
@@ -95,5 +95,6 @@ def _upstream(
     if not tables:
         raise RequestError(f"Connection '{connection}': name at least one table, as (schema, table)")
     settings = Settings() if prefix is None else Settings(asset_prefix=prefix)
-    keys = [TableRef(connection, *address).partition_key for address in tables]
-    return asset_key(settings, connection), dg.SpecificPartitionsPartitionMapping(keys)
+    keys, key = [TableRef(connection, *address).partition_key for address in tables], asset_key(settings, connection)
+    named.add(key)
+    return key, dg.SpecificPartitionsPartitionMapping(keys)

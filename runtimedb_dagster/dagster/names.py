@@ -6,7 +6,10 @@ import dagster as dg
 
 from runtimedb_dagster.domain.settings import Settings
 
-__all__ = ["asset_key", "partitions_def", "source_key", "storage_key"]
+__all__ = ["asset_key", "named", "partitions_def", "source_key", "storage_key"]
+
+# The keys that this project's assets depend on, by `table_deps` and `table_input`.
+named: set[dg.AssetKey] = set()
 
 
 def asset_key(settings: Settings, connection: str) -> dg.AssetKey:

@@ -8,6 +8,7 @@ import dagster as dg
 from dagster._utils.schedules import is_valid_cron_schedule
 
 from runtimedb_dagster.dagster.jobs.refresh import refresh_config
+from runtimedb_dagster.domain.names import job_name
 from runtimedb_dagster.domain.settings import Settings
 from runtimedb_dagster.domain.tables import Connection
 
@@ -26,11 +27,11 @@ def build_schedule(connection: Connection, settings: Settings, job: dg.JobDefini
         logger.error("Connection '%s' has no schedule: its option refresh_cron is not a cron line", connection.name)
         return None
     return dg.ScheduleDefinition(
-        name=f"{settings.asset_prefix}_{connection.name}_refresh",
+        name=job_name(settings.asset_prefix, f"{connection.name}_refresh"),
         job=job,
         cron_schedule=cron,
         # No run key: each tick is a run of its own, whatever became of the one before.
-        run_config=refresh_config({"connection": connection.name, "data": True, "include_uncached": False}),
+        run_config=refresh_config(settings, {"connection": connection.name, "data": True, "include_uncached": False}),
         default_status=dg.DefaultScheduleStatus.RUNNING,
         description=f"Refreshes the cached tables of connection '{connection.name}'.",
     )

@@ -66,11 +66,11 @@ def build_sensor(connection: Connection, settings: Settings, job: dg.JobDefiniti
         if failure is not None:
             raise failure
         summary = f"{found.tables_discovered} tables discovered, {found.tables_modified} modified; {synced}"
-        memory = _Memory.of(context.cursor, connection)
+        current = db.connection(connection.name)
+        memory = _Memory.of(context.cursor, current)
         wanted = {_state(table): table.ref.partition_key for table in tables if _needs_refresh(table, options)}
         if options.refresh_on_change:
-            wanted |= _changed(db.engine, db.connection(connection.name), tables)
-        current = db.connection(connection.name)
+            wanted |= _changed(db.engine, current, tables)
         problems = {MAX_AGE: stale_tables(current, tables), SHOWN_COLUMNS: exposing_tables(db, current, tables)}
         counts = {name: len(listed) for name, listed in problems.items()} | {MODIFIED: found.tables_modified}
         events: list[dg.AssetMaterialization | dg.AssetObservation | dg.AssetCheckEvaluation] = [
@@ -79,11 +79,11 @@ def build_sensor(connection: Connection, settings: Settings, job: dg.JobDefiniti
         ]
         # No run key: a key that came again would drop the run without a word.
         new = [key for state, key in wanted.items() if state not in memory.asked]
-        config = refresh_config({"connection": connection.name, "data": True, "partition_keys": new})
+        config = refresh_config(settings, {"connection": connection.name, "data": True, "partition_keys": new})
         return dg.SensorResult(
             run_requests=[dg.RunRequest(run_config=config)] if new else None,
             skip_reason=None if new else summary,
-            cursor=_Memory(connection.id, frozenset(wanted), counts).to_cursor(),
+            cursor=_Memory(current.id, frozenset(wanted), counts).to_cursor(),
             asset_events=events,
         )
 

@@ -21,8 +21,9 @@ __all__ = [
     "RESERVED_NAMES",
     "RESULT",
     "ROW_COUNT",
+    "VERIFY_JOB",
     "TableRef",
-    "op_name",
+    "job_name",
     "sensor_name",
 ]
 
@@ -32,7 +33,7 @@ CONNECTION_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,62}")
 RESERVED_NAMES = frozenset({"memory", "system", "temp"})
 
 REFRESH_JOB, CONNECT_JOB, PURGE_JOB, REMOVE_JOB = "refresh", "connect", "purge", "remove"
-AUDIT_JOB = "audit"
+AUDIT_JOB, VERIFY_JOB = "audit", "verify"
 DELETION_SWEEP = "deletion_sweep"
 # The label of the event that holds a run's result, and Dagster's own of a partition's rows.
 RESULT = "result"
@@ -79,9 +80,12 @@ def sensor_name(asset_prefix: str, connection: str) -> str:
     return f"{asset_prefix}_{connection}_discovery"
 
 
-def op_name(job: str) -> str:
-    """The name of the op that a job's configuration is for."""
-    return f"runtimedb_{job}"
+def job_name(asset_prefix: str, job: str) -> str:
+    """The name of a job, such as `runtimedb_refresh`, of its op that takes the config, and of what starts it.
+
+    Never the bare word: the project around has jobs of its own.
+    """
+    return f"{asset_prefix}_{job}"
 
 
 def _as_written(part: str) -> str:

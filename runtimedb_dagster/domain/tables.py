@@ -24,6 +24,7 @@ class Connection:
     Attributes:
         given: its options as they were given, by name; see `options`.
         password_env: the environment variable that holds its password.
+        declared_in: the project's file that says how it is to be; None if it was registered by hand.
     """
 
     id: str
@@ -35,6 +36,7 @@ class Connection:
     created_at: datetime
     discovered_at: datetime | None = None
     discovery_error: str | None = None
+    declared_in: str | None = None
 
     @cached_property
     def options(self) -> ConnectionOptions:

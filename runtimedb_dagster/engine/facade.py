@@ -11,6 +11,7 @@ from time import perf_counter
 from typing_extensions import Self
 
 from runtimedb_dagster.common.heartbeat import utc_now
+from runtimedb_dagster.domain.declarations import Declaration, Declared
 from runtimedb_dagster.domain.errors import RequestError
 from runtimedb_dagster.domain.outcomes import Event, Failed, Outcome
 from runtimedb_dagster.domain.requests import (
@@ -29,6 +30,7 @@ from runtimedb_dagster.domain.settings import Settings
 from runtimedb_dagster.domain.tables import Connection, Table
 from runtimedb_dagster.domain.versions import PendingDeletion, Version
 from runtimedb_dagster.engine.audit import Audited, audit
+from runtimedb_dagster.engine.declaring import declare, require_by_hand
 from runtimedb_dagster.engine.engine import Engine
 from runtimedb_dagster.engine.export import export, files
 from runtimedb_dagster.engine.registration import Options, check, configure, connect, purge
@@ -118,7 +120,28 @@ class RuntimeDB:
         Raises:
             ConnectionNotFoundError, ConfigurationError: nothing was changed.
         """
+        require_by_hand(self._catalog.connections.get(connection), "configured")
         return configure(self.engine, connection, options or {}, set(unset), password_env)
+
+    def declare(
+        self, declarations: Sequence[Declaration], declared_in: str, *, remove_undeclared: bool = False
+    ) -> Declared:
+        """Bring the catalog in step with connections that a file declares; nothing is discovered.
+
+        Any number of processes may do it at once, and again: what is as declared is left alone. A connection that was
+        registered by hand under the same name becomes the declared one, and keeps its tables and versions.
+
+        Args:
+            declarations: all of that file.
+            declared_in: the file, as users know it; `configure` and `remove` send them there.
+            remove_undeclared: forget connections that this file declared before, with their versions. Else they are
+                left as they are, to be configured and removed by hand.
+
+        Raises:
+            ConfigurationError: of a wrong declaration, as `connect`; one that another file has, too.
+            CatalogError
+        """
+        return declare(self.engine, declarations, declared_in, remove_undeclared=remove_undeclared)
 
     def connections(self) -> list[Connection]:
         """All connections, by name."""
@@ -153,8 +176,10 @@ class RuntimeDB:
 
         Raises:
             ConnectionNotFoundError
+            ConfigurationError: it is declared in a file.
         """
         found, now = self._catalog.connections.get(connection), utc_now()
+        require_by_hand(found, "removed")
         removed = self._catalog.connections.remove(found, now + self.settings.grace_period)
         return RemoveResult(found.id, removed)
 

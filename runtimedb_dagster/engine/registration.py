@@ -16,7 +16,7 @@ from runtimedb_dagster.engine.engine import Engine
 from runtimedb_dagster.sources.registry import known_options, open_source, recipes, validate
 from runtimedb_dagster.sources.url import SourceUrl
 
-__all__ = ["Options", "check", "configure", "connect", "purge"]
+__all__ = ["Options", "check", "configure", "connect", "purge", "require_name", "written_options"]
 
 Options = Mapping[str, Any]
 """Options of a connection by name; a list or a dict is taken as its JSON."""
@@ -24,9 +24,9 @@ Options = Mapping[str, Any]
 
 def connect(engine: Engine, name: str, url: str, options: Options, password_env: str | None) -> Connection:
     """See `RuntimeDB.connect`."""
-    _require_name(name)
+    require_name(name)
     source_url = SourceUrl.parse(url)
-    given = {**source_url.options, **_written(options)}
+    given = {**source_url.options, **written_options(options)}
     validate(source_url, given)
     connections = engine.catalog.connections
     connection = connections.add(name, source_url.scheme, str(source_url), given, password_env, utc_now())
@@ -52,7 +52,7 @@ def configure(
         )
 
     def changed(before: Mapping[str, str]) -> dict[str, str]:
-        given = {name: value for name, value in before.items() if name not in unset} | _written(options)
+        given = {name: value for name, value in before.items() if name not in unset} | written_options(options)
         validate(SourceUrl.parse(found.url), given)
         return given
 
@@ -87,7 +87,12 @@ def purge(engine: Engine, connection: str, schema_name: str | None, table_name: 
     return PurgeResult(found.id, catalog.publications.purge(found, tables, delete_after))
 
 
-def _require_name(name: str) -> None:
+def require_name(name: str) -> None:
+    """Refuse a name that can't be the first part of a table's full name.
+
+    Raises:
+        ConfigurationError
+    """
     if not CONNECTION_NAME.fullmatch(name) or name.lower() in RESERVED_NAMES:
         raise ConfigurationError(
             f"The connection name '{name}' can't be used: it is a letter, then letters, digits or _, up to 63, "
@@ -95,6 +100,6 @@ def _require_name(name: str) -> None:
         )
 
 
-def _written(options: Options) -> dict[str, str]:
+def written_options(options: Options) -> dict[str, str]:
     """Options as the catalog keeps them."""
     return {name: written(name, value) for name, value in options.items()}

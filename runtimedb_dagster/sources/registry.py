@@ -25,7 +25,7 @@ from runtimedb_dagster.sources.base import Source
 from runtimedb_dagster.sources.secrets import password, redactor
 from runtimedb_dagster.sources.url import SourceUrl
 
-__all__ = ["DIALECTS", "known_options", "open_source", "recipes", "validate"]
+__all__ = ["DIALECTS", "known_options", "open_source", "option_fields", "recipes", "validate"]
 
 
 class DialectType(Protocol):
@@ -88,6 +88,19 @@ def known_options(scheme: str) -> list[str]:
     if scheme not in DIALECTS:
         raise ConfigurationError(f"The source type '{scheme}' is unknown; known are: {', '.join(DIALECTS)}")
     return [*ConnectionOptions.model_fields, *DIALECTS[scheme].options.model_fields]
+
+
+def option_fields() -> dict[str, str]:
+    """What each option of any connection is for, by name; those of some sources only say of which."""
+    found = {name: str(field.description) for name, field in ConnectionOptions.model_fields.items()}
+    sources: dict[str, list[str]] = {}
+    for scheme, dialect in DIALECTS.items():
+        for name in dialect.options.model_fields:
+            sources.setdefault(name, []).append(scheme)
+    for name, schemes in sources.items():
+        about = DIALECTS[schemes[0]].options.model_fields[name].description
+        found[name] = f"{', '.join(schemes)}: {about}"
+    return found
 
 
 def validate(url: SourceUrl, given: Mapping[str, str]) -> None:

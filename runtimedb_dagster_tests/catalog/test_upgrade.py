@@ -158,5 +158,5 @@ def test_the_way_back_is_refused_with_a_clear_line(upgraded: RuntimeDB, old: str
         config.set_main_option("script_location", str(Path(migrations.__file__).parent))
         with pytest.raises(CatalogError, match=r"can't be taken back .* restore the backup"):
             command.downgrade(config, "0006")
-    assert ask("SELECT version_num FROM alembic_version") == [("0008",)]
+    assert ask("SELECT version_num FROM alembic_version") == [("0009",)]
     assert rows(upgraded, "SELECT count(*) FROM shop.main.orders") == [(4,)]

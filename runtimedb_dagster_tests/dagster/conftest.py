@@ -15,7 +15,7 @@ from sqlalchemy import func, select
 from runtimedb_dagster import RuntimeDB, RuntimeDBIOManager, RuntimeDBResource, Settings
 from runtimedb_dagster.catalog import schema
 from runtimedb_dagster.dagster.assets import build_asset
-from runtimedb_dagster.dagster.process import runtimedb
+from runtimedb_dagster.dagster.process import opened, runtimedb
 from runtimedb_dagster_tests.support.parts import Inside, SourceFile
 
 UPSTREAM = dg.AssetKey(["runtimedb", "shop"])
@@ -37,7 +37,7 @@ def settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Settings:
 def db(settings: Settings) -> Iterator[RuntimeDB]:
     """The process's RuntimeDB, as the definitions use it."""
     yield runtimedb(settings)
-    runtimedb.cache_clear()
+    opened.cache_clear()
 
 
 @pytest.fixture

@@ -51,7 +51,7 @@ class Shop:
 
     def run(self, config: dict[str, Any]) -> dg.ExecuteInProcessResult:
         """A run of the refresh job."""
-        return build_definitions(self.settings).resolve_job_def("refresh").execute_in_process(
+        return build_definitions(self.settings).resolve_job_def("runtimedb_refresh").execute_in_process(
             instance=self.instance, run_config={"ops": {"runtimedb_refresh": {"config": config}}}, raise_on_error=False
         )  # fmt: skip
 
@@ -163,7 +163,7 @@ def test_what_changed_is_requested_once(shop: Shop) -> None:
 def audit(shop: Shop) -> dg.ExecuteInProcessResult:
     """A run of the audit job."""
     config = {"ops": {"runtimedb_audit": {"config": {"connection": "shop"}}}}
-    job = build_definitions(shop.settings).resolve_job_def("audit")
+    job = build_definitions(shop.settings).resolve_job_def("runtimedb_audit")
     return job.execute_in_process(instance=shop.instance, run_config=config, raise_on_error=False)
 
 
@@ -330,7 +330,7 @@ def test_the_assets_own_run_evaluates_the_checks_before_it_fails(shop: Shop) -> 
 def test_the_nightly_check_finds_what_verify_finds(shop: Shop) -> None:
     shop.db.refresh(RefreshRequest("shop", "main", "a", data=True))
     definitions = build_definitions(shop.settings)
-    job = definitions.resolve_job_def("verify")
+    job = definitions.resolve_job_def("runtimedb_verify")
     assert job.execute_in_process(instance=shop.instance).get_asset_check_evaluations()[0].passed
     orphan = shop.settings.home / "storage" / "orphan.parquet"
     orphan.touch()

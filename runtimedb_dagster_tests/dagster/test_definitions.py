@@ -66,7 +66,7 @@ def test_each_connection_has_an_asset_and_a_sensor_that_runs(settings: Settings)
     dg.Definitions.validate_loadable(definitions)
     asset = definitions.get_assets_def(ASSET)
     sensor = definitions.get_sensor_def("runtimedb_shop_discovery")
-    schedule = definitions.get_schedule_def("deletion_sweep")
+    schedule = definitions.get_schedule_def("runtimedb_deletion_sweep")
     assert isinstance(asset.partitions_def, dg.DynamicPartitionsDefinition)
     assert sensor.minimum_interval_seconds == 7
     assert sensor.default_status == dg.DefaultSensorStatus.RUNNING
@@ -75,13 +75,30 @@ def test_each_connection_has_an_asset_and_a_sensor_that_runs(settings: Settings)
 
 
 def test_they_merge_into_a_project_with_names_like_ours(settings: Settings) -> None:
+    """Its jobs, schedules and sensors are called as what they do, too."""
+
     @dg.asset(key="shop")
     def shop() -> None: ...
 
-    merged = dg.Definitions.merge(build_definitions(settings), dg.Definitions(assets=[shop]))
+    names = ("refresh", "connect", "purge", "remove", "audit", "verify", "deletion_sweep")
+    jobs = [dg.define_asset_job(name, selection=[shop]) for name in names]
+    schedules = [dg.ScheduleDefinition(name=name, job=jobs[0], cron_schedule="0 0 * * *") for name in names]
+    own = dg.Definitions(assets=[shop], jobs=jobs, schedules=schedules)
+    merged = dg.Definitions.merge(build_definitions(settings), own)
     dg.Definitions.validate_loadable(merged)
     keys = {key for asset in merged.assets or [] if isinstance(asset, dg.AssetsDefinition) for key in asset.keys}
     assert {dg.AssetKey("shop"), ASSET} <= keys
+
+
+def test_two_of_them_merge_if_their_prefixes_differ(settings: Settings) -> None:
+    other = settings.model_copy(update={"asset_prefix": "lake"})
+    merged = dg.Definitions.merge(build_definitions(settings), build_definitions(other))
+    dg.Definitions.validate_loadable(merged)
+    named = {each.name for each in (*(merged.jobs or []), *(merged.sensors or []), *(merged.schedules or []))}
+    assert {name.replace("runtimedb_", "lake_") for name in named if name.startswith("runtimedb_")} == {
+        name for name in named if name.startswith("lake_")
+    }
+    assert all(name.startswith(("runtimedb_", "lake_")) for name in named)
 
 
 @pytest.mark.parametrize(
@@ -176,7 +193,7 @@ def test_a_table_that_left_the_catalog_fails_alone(settings: Settings, instance:
 
 
 def test_the_schedule_asks_for_a_run_only_when_a_file_is_due(settings: Settings) -> None:
-    schedule = build_definitions(settings).get_schedule_def("deletion_sweep")
+    schedule = build_definitions(settings).get_schedule_def("runtimedb_deletion_sweep")
     assert isinstance(schedule(), dg.SkipReason)
     with RuntimeDB(settings) as db:
         db.refresh_connection("shop")

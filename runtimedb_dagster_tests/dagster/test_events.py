@@ -43,7 +43,7 @@ def instance(tmp_path: Path, settings: Settings) -> Iterator[dg.DagsterInstance]
 
 
 def by_the_job(settings: Settings, instance: dg.DagsterInstance) -> object:
-    job = build_definitions(settings).resolve_job_def("refresh")
+    job = build_definitions(settings).resolve_job_def("runtimedb_refresh")
     config = {"ops": {"runtimedb_refresh": {"config": {"connection": "shop", "data": True}}}}
     return job.execute_in_process(config, instance=instance, raise_on_error=False)
 

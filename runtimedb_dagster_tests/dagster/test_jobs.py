@@ -175,8 +175,8 @@ def test_a_request_without_meaning_fails_before_any_work(
     source = SourceFile(tmp_path / "errands.duckdb")
     source.run("CREATE TABLE weather AS SELECT 1 AS x")
     db.connect("errands", source.url)
-    job = build_definitions(settings).resolve_job_def("refresh")
-    result = job.execute_in_process(run_config=refresh_config(config), raise_on_error=False)
+    job = build_definitions(settings).resolve_job_def("runtimedb_refresh")
+    result = job.execute_in_process(run_config=refresh_config(settings, config), raise_on_error=False)
     (failure,) = [each for each in result.all_events if each.is_step_failure]
     assert message in str(failure.step_failure_data.error_display_string)
     assert [each for each in result.all_events if each.is_step_success or each.is_asset_observation] == []

@@ -154,7 +154,7 @@ def test_a_failed_table_is_red_and_its_run_says_why(deployment: Deployment, ui: 
 
 
 def test_the_launchpad_explains_the_config_and_launches(deployment: Deployment, ui: DagsterPage) -> None:
-    ui.open_launchpad("refresh")
+    ui.open_launchpad("runtimedb_refresh")
     expect(ui.page.get_by_text("include_uncached: true")).to_be_visible()
     ui.write_config("ops:\n  runtimedb_refresh:\n    config:\n      connection: museum\n      ")
     for told in ("A connection's name or id. Empty: every connection.", "False discovers tables and columns"):
@@ -185,9 +185,11 @@ def test_the_sensor_shows_what_its_ticks_discovered(deployment: Deployment, ui: 
 
 
 def test_the_schedule_of_the_sweep_shows_its_ticks(deployment: Deployment, ui: DagsterPage) -> None:
-    ticks = eventually(lambda: [t for t in deployment.ticks("schedule", "deletion_sweep") if t["status"] != "STARTED"])
+    ticks = eventually(
+        lambda: [t for t in deployment.ticks("schedule", "runtimedb_deletion_sweep") if t["status"] != "STARTED"]
+    )
     assert {tick["status"] for tick in ticks} <= {"SKIPPED", "SUCCESS"}
-    assert instigation_status(deployment, "deletion_sweep") == "RUNNING"
+    assert instigation_status(deployment, "runtimedb_deletion_sweep") == "RUNNING"
     ui.open("/locations/runtimedb/schedules/deletion_sweep")
     expect(ui.running()).to_be_checked()
     expect(ui.page.get_by_role("row", name="Latest tick")).to_contain_text("requested")

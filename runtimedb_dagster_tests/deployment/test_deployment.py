@@ -182,9 +182,9 @@ def test_the_sweep_runs_when_a_file_is_due_and_skips_otherwise(deployment: Deplo
     change(shop, "DELETE FROM orders WHERE id = 7")
     deployment.materialize("shop", {"dagster/partition": "main.orders"})
     eventually(lambda: not replaced.exists())
-    assert any(tick["runIds"] for tick in deployment.ticks("schedule", "deletion_sweep"))
-    eventually(lambda: deployment.ticks("schedule", "deletion_sweep")[0]["status"] == "SKIPPED")
-    assert deployment.ticks("schedule", "deletion_sweep")[0]["skipReason"] == "No file is due for deletion"
+    assert any(tick["runIds"] for tick in deployment.ticks("schedule", "runtimedb_deletion_sweep"))
+    eventually(lambda: deployment.ticks("schedule", "runtimedb_deletion_sweep")[0]["status"] == "SKIPPED")
+    assert deployment.ticks("schedule", "runtimedb_deletion_sweep")[0]["skipReason"] == "No file is due for deletion"
     verified = deployment.runtimedb("verify")
     assert verified.returncode == 0, verified.stdout
 

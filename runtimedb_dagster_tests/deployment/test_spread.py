@@ -24,7 +24,7 @@ SPREAD = "dagster:in_process_executor"  # chunks one after the other, but chunks
 
 def job(_config: str) -> dg.JobDefinition:
     """The job of the environment's settings, by a name that it can be built anew by; Dagster caches it by `_config`."""
-    return build_definitions(Settings()).resolve_job_def("refresh")
+    return build_definitions(Settings()).resolve_job_def("runtimedb_refresh")
 
 
 @pytest.fixture
@@ -104,7 +104,7 @@ def test_chunks_are_reported_once_with_what_failed_in_them(source: Path, instanc
     assert steps_of(result) == [
         "runtimedb_refresh",
         *(f"runtimedb_refresh_chunk[{number}]" for number in range(1, 5)),
-        "runtimedb_report",
+        "runtimedb_refresh_report",
     ]
     (told,) = results_of(instance, result)
     assert (told["tables_refreshed"], told["tables_failed"], told["total_rows"]) == (6, 1, 5005)
@@ -192,7 +192,7 @@ def test_a_file_that_breaks_in_any_chunk_fails_the_check(
 
 
 def test_monitoring_ends_the_job_at_its_deadline(source: Path) -> None:
-    job = build_definitions(Settings(refresh_deadline=90)).resolve_job_def("refresh")
+    job = build_definitions(Settings(refresh_deadline=90)).resolve_job_def("runtimedb_refresh")
     assert job.tags["dagster/max_runtime"] == "90"
 
 

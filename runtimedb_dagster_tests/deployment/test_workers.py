@@ -62,7 +62,7 @@ class Workers:
     def launch(self, **tags: str) -> str:
         """Launch a refresh of all tables; the run's id."""
         config = {"ops": {"runtimedb_refresh": {"config": {"connection": "shop", "data": True}}}}
-        return str(self.client.submit_job_execution("refresh", run_config=config, tags=tags))
+        return str(self.client.submit_job_execution("runtimedb_refresh", run_config=config, tags=tags))
 
     def reading(self) -> int:
         """How many tables the source's server is giving at the moment, by its own account."""

@@ -67,7 +67,7 @@ def test_the_password_is_nowhere(
     with dg.DagsterInstance.local_temp(
         str(tmp_path / "dagster"), overrides={"telemetry": {"enabled": False}}
     ) as instance:
-        job = build_definitions(Settings(home=db.settings.home, retry_delay=0)).get_job_def("refresh")
+        job = build_definitions(Settings(home=db.settings.home, retry_delay=0)).get_job_def("runtimedb_refresh")
         config = {"ops": {"runtimedb_refresh": {"config": {"connection": remote.name, "data": True}}}}
         run = job.execute_in_process(run_config=config, instance=instance, raise_on_error=False)
         assert not run.success

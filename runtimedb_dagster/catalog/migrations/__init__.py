@@ -11,7 +11,7 @@ from runtimedb_dagster.domain.errors import CatalogError
 
 __all__ = ["HEAD", "migrate"]
 
-HEAD = "0008"
+HEAD = "0009"
 """The newest revision in `versions/`."""
 
 # Any number, as long as all that migrate a catalog take the same.

@@ -14,7 +14,7 @@ from runtimedb_dagster.dagster.jobs.refresh import build_refresh
 from runtimedb_dagster.dagster.names import asset_key
 from runtimedb_dagster.dagster.partitions import sync
 from runtimedb_dagster.dagster.process import runtimedb
-from runtimedb_dagster.domain.names import AUDIT_JOB, CONNECT_JOB, PURGE_JOB, REMOVE_JOB, op_name
+from runtimedb_dagster.domain.names import AUDIT_JOB, CONNECT_JOB, PURGE_JOB, REMOVE_JOB, job_name
 from runtimedb_dagster.domain.settings import Settings
 
 __all__ = ["build_jobs"]
@@ -52,9 +52,12 @@ class RemoveConfig(dg.Config):
 
 
 def build_jobs(settings: Settings) -> list[dg.JobDefinition]:
-    """The jobs `refresh`, `connect`, `purge`, `remove` and `audit`."""
+    """The jobs `refresh`, `connect`, `purge`, `remove` and `audit`, with the prefix before their names."""
 
-    @dg.op(name=op_name(CONNECT_JOB), out=dg.Out(dg.Nothing), description="Registers a remote database.")
+    def name(job: str) -> str:
+        return job_name(settings.asset_prefix, job)
+
+    @dg.op(name=name(CONNECT_JOB), out=dg.Out(dg.Nothing), description="Registers a remote database.")
     def connect(context: dg.OpExecutionContext, config: ConnectConfig) -> None:
         with as_failures():
             db = runtimedb(settings)
@@ -66,19 +69,19 @@ def build_jobs(settings: Settings) -> list[dg.JobDefinition]:
                 context, {"connection_id": connection.id, "name": connection.name, "tables": len(tables)}, good=True
             )
 
-    @dg.op(name=op_name(PURGE_JOB), out=dg.Out(dg.Nothing), description="Forgets versions and keeps the tables.")
+    @dg.op(name=name(PURGE_JOB), out=dg.Out(dg.Nothing), description="Forgets versions and keeps the tables.")
     def purge(context: dg.OpExecutionContext, config: PurgeConfig) -> None:
         with as_failures():
             result = runtimedb(settings).purge(config.connection, config.schema_name, config.table_name)
             report_result(context, result.to_dict(), good=True)
 
-    @dg.op(name=op_name(REMOVE_JOB), out=dg.Out(dg.Nothing), description="Forgets a connection with its versions.")
+    @dg.op(name=name(REMOVE_JOB), out=dg.Out(dg.Nothing), description="Forgets a connection with its versions.")
     def remove(context: dg.OpExecutionContext, config: RemoveConfig) -> None:
         with as_failures():
             report_result(context, runtimedb(settings).remove(config.connection).to_dict(), good=True)
 
     @dg.op(
-        name=op_name(AUDIT_JOB),
+        name=name(AUDIT_JOB),
         out=dg.Out(dg.Nothing),
         description="Reads tables whole, and compares them with what changes make of their versions.",
     )
@@ -87,7 +90,7 @@ def build_jobs(settings: Settings) -> list[dg.JobDefinition]:
             _audit(context, settings, config)
 
     others = {CONNECT_JOB: connect, PURGE_JOB: purge, REMOVE_JOB: remove, AUDIT_JOB: audit}
-    return [build_refresh(settings), *(_job(name, op) for name, op in others.items())]
+    return [build_refresh(settings), *(_job(name(job), op) for job, op in others.items())]
 
 
 def _audit(context: dg.OpExecutionContext, settings: Settings, config: AuditConfig) -> None:
@@ -105,7 +108,7 @@ def _audit(context: dg.OpExecutionContext, settings: Settings, config: AuditConf
 
 
 def _job(name: str, op: dg.OpDefinition) -> dg.JobDefinition:
-    @dg.graph(name=name, description=op.description)
+    @dg.graph(name=f"{name}_graph", description=op.description)
     def graph() -> None:
         op()
 

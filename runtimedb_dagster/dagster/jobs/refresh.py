@@ -24,7 +24,7 @@ from runtimedb_dagster.dagster.names import asset_key
 from runtimedb_dagster.dagster.partitions import sync
 from runtimedb_dagster.dagster.process import runtimedb
 from runtimedb_dagster.domain.errors import RuntimeDBError
-from runtimedb_dagster.domain.names import REFRESH_JOB, TableRef, op_name
+from runtimedb_dagster.domain.names import REFRESH_JOB, TableRef, job_name
 from runtimedb_dagster.domain.outcomes import Unchanged
 from runtimedb_dagster.domain.requests import (
     ConnectionRefreshResult,
@@ -75,17 +75,18 @@ class RefreshConfig(dg.Config):
         )
 
 
-def refresh_config(config: Json) -> Json:
+def refresh_config(settings: Settings, config: Json) -> Json:
     """The run config of the job."""
-    return {"ops": {op_name(REFRESH_JOB): {"config": config}}}
+    return {"ops": {job_name(settings.asset_prefix, REFRESH_JOB): {"config": config}}}
 
 
 def build_refresh(settings: Settings) -> dg.JobDefinition:
     """The job, on the executor of the settings."""
     description = "Discovers tables, or makes new versions."
+    name = job_name(settings.asset_prefix, REFRESH_JOB)
 
     @dg.op(
-        name=op_name(REFRESH_JOB),
+        name=name,
         description=description,
         out={
             "chunk": dg.DynamicOut(Json, io_manager_key=HANDOVER),
@@ -101,25 +102,26 @@ def build_refresh(settings: Settings) -> dg.JobDefinition:
                 _discover(context, settings, config)
 
     @dg.op(
-        name="runtimedb_refresh_chunk",
+        name=f"{name}_chunk",
         description="Makes new versions of some tables.",
         out=dg.Out(Json, io_manager_key=HANDOVER),
     )
     def refresh_chunk(context: dg.OpExecutionContext, chunk: Json) -> Json:
         return Chunk(context, settings, chunk).refresh()
 
-    @dg.op(name="runtimedb_report", description="The result, and the checks.", out=dg.Out(dg.Nothing))
+    @dg.op(name=f"{name}_report", description="The result, and the checks.", out=dg.Out(dg.Nothing))
     def report(context: dg.OpExecutionContext, planned: Json, chunks: list[Json]) -> None:
         with as_failures():
             _report(context, settings, planned, _again(context, settings, planned, chunks))
 
-    @dg.graph(name=REFRESH_JOB, description=description)
+    # Of ops and graphs no two may be called the same, jobs are another thing.
+    @dg.graph(name=f"{name}_graph", description=description)
     def graph() -> None:
         chunk, planned = refresh()
         report(planned, chunk.map(refresh_chunk).collect())
 
     return graph.to_job(
-        name=REFRESH_JOB,
+        name=name,
         description=description,
         executor_def=refresh_executor(settings),
         resource_defs={HANDOVER: handover_io_manager},

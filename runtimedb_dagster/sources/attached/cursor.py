@@ -7,6 +7,7 @@ was committed late within the lookback, and deletes within it come out right, wi
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -34,6 +35,7 @@ class Cursor:
     Attributes:
         mark: the column's greatest value, in the source's words; None if it has none.
         count: of all rows.
+        source: which source it is, by its URL: a mark says nothing of another one.
     """
 
     dialect: Dialect[Any]
@@ -42,19 +44,23 @@ class Cursor:
     options: ConnectionOptions
     mark: str | None
     count: int
+    source: str
 
     @property
     def position(self) -> Position | None:
         """From where on to read next."""
         if self.mark is None:
             return None
-        return {"by": "cursor", "column": self.column.source_name, "mark": self.mark}
+        return {"by": "cursor", "column": self.column.source_name, "mark": self.mark, "source": self.source}
 
     def delta(self, base: Base) -> tuple[Delta, str]:
         """What may have changed since a base."""
         before = base.position
         if before.get("by") != "cursor" or before["column"] != self.column.source_name:
             return Unknown("its version was not read by this cursor"), ""
+        # Versions of earlier releases do not say.
+        if before.get("source", self.source) != self.source:
+            return Unknown("the connection's URL is another one since"), ""
         lowest, type_ = self._lowest(before["mark"]), self.column.column.type
         remote, name = self.dialect.quoted(self.column.source_name), identifier(self.column.column.name)
         of_base = f"{name} >= CAST({literal(lowest)} AS {type_}) OR {name} IS NULL"
@@ -93,8 +99,14 @@ class Cursor:
         return key if all(name in kept and kept[name].mask in (None, "sha256") for name in key) else ()
 
 
-def cursor_of(dialect: Dialect[Any], scan: Scan[Any], options: ConnectionOptions) -> Cursor | None:
+def cursor_of(dialect: Dialect[Any], scan: Scan[Any], options: ConnectionOptions, url: str) -> Cursor | None:
     """The cursor of a table, if the options name one; asked for in the transaction of a scan.
+
+    Args:
+        dialect: of the source.
+        scan: of the table.
+        options: of the connection.
+        url: of the connection.
 
     Raises:
         RefreshError: what they name can't be one, or is ahead of the source's clock.
@@ -120,7 +132,8 @@ def cursor_of(dialect: Dialect[Any], scan: Scan[Any], options: ConnectionOptions
             f"{ref}: the greatest value of its cursor {identifier(named[0].source_name)} is {mark}, which is in the "
             "future of the source's clock; correct it there, or name another cursor"
         )
-    return Cursor(dialect, scan, named[0], options, mark, int(count or 0))
+    source = hashlib.sha256(url.encode()).hexdigest()[:16]
+    return Cursor(dialect, scan, named[0], options, mark, int(count or 0), source)
 
 
 def _require_order(scan: Scan[Any], each: Projected) -> None:

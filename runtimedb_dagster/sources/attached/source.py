@@ -199,7 +199,7 @@ class AttachedSource:
 
             with describing():
                 scan, recipe = self._described(snapshot, ref)
-                cursor = cursor_of(self._dialect, scan, self._connection.options)
+                cursor = cursor_of(self._dialect, scan, self._connection.options, self._connection.url)
                 delta, changed = self._delta(scan, recipe, base, cursor)
                 position = self._position(scan, cursor)
             if isinstance(delta, Same) and (reason := self._dialect.confirm(scan)):
