@@ -25,6 +25,7 @@ from runtimedb_dagster.engine.changes import Kept, Merge, Merged, differences, m
 from runtimedb_dagster.engine.file_reader import FileReader
 from runtimedb_dagster.engine.fingerprint import fingerprint, row_hashes, scan
 from runtimedb_dagster.engine.matching import NotMergedError
+from runtimedb_dagster.engine.narrowing import KeysOf
 from runtimedb_dagster.engine.parquet import about, count_rows, read_back
 from runtimedb_dagster.engine.reserving import Reserver
 from runtimedb_dagster.query.live import live_rows
@@ -134,13 +135,9 @@ class ByChanges:
         ):
             came = _new(directory / "came.parquet")
             rows = reading.write_changes(came, about(reading))
-
-            def write_keys() -> tuple[Path, int]:
-                keys = _new(directory / "keys.parquet")
-                return keys, reading.write_keys(keys, changed.key)
-
+            keys = KeysOf(reading, changed.key, directory / "keys.parquet")
             locate, fold_below = self.storage.location, self.settings.fold_below
-            work = Merge(table.ref, duck, locate, base, came, rows, changed, write_keys, fold_below)
+            work = Merge(table.ref, duck, locate, base, came, rows, changed, keys, fold_below)
             yield work, merge(work)
 
     def _drift(self, made: _Made) -> str:

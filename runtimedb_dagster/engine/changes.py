@@ -20,6 +20,7 @@ from runtimedb_dagster.domain.versions import NO_SUMS, DataFile, Sums, Version
 from runtimedb_dagster.engine.fingerprint import content, fingerprint, row_hashes, scan
 from runtimedb_dagster.engine.folding import folded_of
 from runtimedb_dagster.engine.matching import Matching, NotMergedError
+from runtimedb_dagster.engine.narrowing import Keys
 from runtimedb_dagster.query.live import POSITION, live_rows, scan_of
 from runtimedb_dagster.sources.base import Changed
 
@@ -99,7 +100,7 @@ class Merge:
         base: the version.
         came: the file of the rows that may have changed, and how many there are.
         changed: what the source said.
-        write_keys: writes the keys that the source has to a file, by name, and says how many there are.
+        keys: those that the source has.
         fold_below: a version of at most so many rows is kept in one data file.
     """
 
@@ -110,7 +111,7 @@ class Merge:
     came: Path
     came_rows: int
     changed: Changed
-    write_keys: Callable[[], tuple[Path, int]]
+    keys: Keys
     fold_below: int
     _files: list[DataFile] = field(default_factory=list)
     _hashes: tuple[str, str] = ("", "")
@@ -135,7 +136,7 @@ class Merge:
             self.came_rows,
             self.changed,
             self._hashes,
-            self.write_keys,
+            self.keys,
         )
         inserted, updated, same = matching.match()
         deleted = matching.delete()

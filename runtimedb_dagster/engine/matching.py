@@ -13,8 +13,9 @@ from runtimedb_dagster.domain.errors import RefreshError
 from runtimedb_dagster.domain.names import TableRef
 from runtimedb_dagster.domain.versions import NO_SUMS, DataFile, Sums, Version
 from runtimedb_dagster.engine.fingerprint import content, scan
+from runtimedb_dagster.engine.narrowing import Keys, Narrowed, differing, ranges_over, usable
 from runtimedb_dagster.query.live import POSITION, scan_of
-from runtimedb_dagster.sources.base import Changed
+from runtimedb_dagster.sources.base import Changed, Ranges
 
 __all__ = ["Matching", "NotMergedError"]
 
@@ -43,7 +44,7 @@ class Matching:
         came: the file of the rows that may have changed, and how many there are.
         changed: what the source said.
         hashes: SQL of the two hashes of a row.
-        write_keys: writes the keys that the source has to a file, by name, and says how many there are.
+        keys: those that the source has.
         rows_read: of the source, rows and keys.
     """
 
@@ -56,7 +57,7 @@ class Matching:
     came_rows: int
     changed: Changed
     hashes: tuple[str, str]
-    write_keys: Callable[[], tuple[Path, int]]
+    keys: Keys
     rows_read: int = 0
 
     def __post_init__(self) -> None:
@@ -137,23 +138,9 @@ class Matching:
         if not self.changed.key:
             raise NotMergedError("rows of it were deleted, and it has no key to tell which")
         self._require_positions()
-        file, keys = self.write_keys()
-        self.rows_read += keys
-        if keys != count:
-            raise NotMergedError(f"the source has {count} rows and {keys} keys")
-        names = self._keys()
-        on = " AND ".join(f"live.{identifier(name)} = kept.{identifier(name)}" for name in names)
-        self.duck.execute(
-            "CREATE TEMP TABLE missing (file INTEGER, pos BIGINT); "
-            "CREATE TEMP TABLE deleted (file INTEGER, pos BIGINT, a UBIGINT, b UBIGINT)"
-        )
+        self._find_missing(count)
         # First by their keys alone: whole rows are read of those that are missing.
-        turns = -(-keys // KEYS_AT_ONCE)
-        for turn in range(turns):
-            mine = f"WHERE hash({{}}) % {turns} = {turn}" if turns > 1 else ""
-            kept, live = (", ".join(f"{side}{identifier(name)}" for name in names) for side in ("", "live."))
-            some = f"(SELECT * FROM {scan_of([str(file)])} {mine.format(kept)})"
-            self._find("missing", f"ANTI JOIN {some} kept ON {on} {mine.format(live)}", places=True)
+        self.duck.execute("CREATE TEMP TABLE deleted (file INTEGER, pos BIGINT, a UBIGINT, b UBIGINT)")
         self._find("deleted", f"SEMI JOIN missing ON missing.file = {{number}} AND live.{POSITION} = missing.pos")
         self.duck.execute(
             "DELETE FROM deleted USING gone WHERE deleted.file = gone.file AND deleted.pos = gone.pos; "
@@ -163,6 +150,62 @@ class Matching:
         if rows - deleted != count:
             raise NotMergedError(f"the source has {count} rows, but what it was made into has {rows - deleted}")
         return ranged + int(deleted)
+
+    def _find_missing(self, count: int) -> None:
+        """Note where rows of the base are whose keys the source has no more.
+
+        Raises:
+            NotMergedError: it has other keys than it counted.
+        """
+        narrowed = self._narrowed()
+        file, read = self.keys.write(narrowed)
+        self.rows_read += read
+        if read != (count if narrowed is None else narrowed.rows):
+            raise NotMergedError(f"the source has {count} rows, but {read} keys where it should have another number")
+        inside = self._in_ranges(narrowed) if narrowed else ""
+        names = self._keys()
+        on = " AND ".join(f"live.{identifier(name)} = kept.{identifier(name)}" for name in names)
+        self.duck.execute("CREATE TEMP TABLE missing (file INTEGER, pos BIGINT)")
+        turns = max(-(-read // KEYS_AT_ONCE), 1)
+        for turn in range(turns):
+            mine = f"WHERE hash({{}}) % {turns} = {turn}" if turns > 1 else ""
+            kept, live = (", ".join(f"{side}{identifier(name)}" for name in names) for side in ("", "live."))
+            some = f"(SELECT * FROM {scan_of([str(file)])} {mine.format(kept)})"
+            self._find("missing", f"{inside} ANTI JOIN {some} kept ON {on} {mine.format(live)}", places=True)
+
+    def _narrowed(self) -> Narrowed | None:
+        """The ranges of the key that have other rows here than in the source; None if all keys are to be read."""
+        column = usable(self.changed.key, self.base.columns, self.base.rows)
+        if column is None:
+            return None
+        scans = [*(scan_of([self.locate(file.path)]) for file in self.files), scan_of([str(self.came)])]
+        ranges = ranges_over(self.duck, column, scans, self.base.rows)
+        there = self.keys.count(ranges) if ranges else None
+        return differing(self._known(ranges), there, ranges) if ranges and there is not None else None
+
+    def _known(self, ranges: Ranges) -> dict[int | None, int]:
+        """How many rows are known in each range: those of the base that are not gone, and those that came."""
+        counted = f"SELECT {_number(ranges)} AS number, count(*) AS rows FROM"
+        parts = [
+            f"{counted} {scan_of([self.locate(file.path)])} live {self._without(file)} "
+            f"ANTI JOIN (SELECT pos FROM gone WHERE file = {number}) going ON live.{POSITION} = going.pos GROUP BY 1"
+            for number, file in enumerate(self.files)
+        ]
+        dropped = f"ANTI JOIN same ON live.{POSITION} = same.pos" if self._has("same") else ""
+        parts.append(f"{counted} {scan_of([str(self.came)])} live {dropped} GROUP BY 1")
+        query = f"SELECT number, sum(rows)::BIGINT FROM ({' UNION ALL '.join(parts)}) GROUP BY 1"
+        return dict(self.duck.execute(query).fetchall())
+
+    def _in_ranges(self, narrowed: Narrowed) -> str:
+        """A clause that leaves the rows of some ranges."""
+        self.duck.execute("CREATE TEMP TABLE ranged (number BIGINT)")
+        self.duck.execute("INSERT INTO ranged SELECT unnest($1::BIGINT[])", [list(narrowed.numbers)])
+        return f"SEMI JOIN ranged ON ranged.number = {_number(narrowed.ranges)}"
+
+    def _without(self, file: DataFile) -> str:
+        """A clause that leaves the live rows of a file."""
+        deletes = file.deletes and scan_of([self.locate(file.deletes.path)])
+        return f"ANTI JOIN {deletes} before ON live.{POSITION} = before.pos" if deletes else ""
 
     def _coming(self) -> int:
         """How many of the rows that came are not in the base already."""
@@ -192,8 +235,7 @@ class Matching:
         """
         first, second = self.hashes
         for number, file in enumerate(self.files):
-            deletes = file.deletes and scan_of([self.locate(file.deletes.path)])
-            without = f"ANTI JOIN {deletes} before ON live.{POSITION} = before.pos" if deletes else ""
+            without = self._without(file)
             columns = "file, pos, a, b" if not more else "pos, a, b, " + ", ".join(self._keys().values()) + ", file"
             values = f"{POSITION}, {first}, {second}"
             values = f"{number}, {values}" if not more else f"{values}, {more}, {number}"
@@ -238,3 +280,8 @@ class Matching:
             return rows, content(scan(self.duck, str(self.came)), self.base.columns)[1]
         ((first, second),) = self.duck.execute("SELECT sum(a::HUGEINT), sum(b::HUGEINT) FROM same").fetchall()
         return rows, Sums(first, second) if rows else NO_SUMS
+
+
+def _number(ranges: Ranges) -> str:
+    """The number of a row's range, in SQL of DuckDB."""
+    return f"((live.{identifier(ranges.column)}::BIGINT - ({ranges.lowest})) // {ranges.width})"

@@ -19,6 +19,7 @@ __all__ = [
     "Base",
     "Changed",
     "Delta",
+    "Ranges",
     "Reading",
     "Same",
     "Source",
@@ -93,6 +94,21 @@ class Changed:
     key: tuple[str, ...]
     range: str | None = None
     trusts: str | None = None
+
+
+@dataclass(frozen=True)
+class Ranges:
+    """Even ranges of the values of a column of whole numbers.
+
+    Attributes:
+        column: as the version calls it.
+        lowest: value of number 0.
+        width: how many values each has.
+    """
+
+    column: str
+    lowest: int
+    width: int
 
 
 @dataclass(frozen=True)
@@ -198,8 +214,17 @@ class Reading(Protocol):
     def write_changes(self, path: Path, metadata: Mapping[str, str]) -> int:
         """As `write`, the rows that may have changed."""
 
-    def write_keys(self, path: Path, key: Sequence[str]) -> int:
-        """As `write`, some columns of all rows."""
+    def write_keys(
+        self, path: Path, key: Sequence[str], ranges: Ranges | None = None, numbers: Sequence[int] = ()
+    ) -> int:
+        """As `write`, some columns of all rows, or of those in ranges of some numbers."""
+
+    def count_by(self, ranges: Ranges) -> dict[int | None, int] | None:
+        """How many rows each range has, by its number; None if the source is not asked such things.
+
+        Raises:
+            RefreshError: as `write`.
+        """
 
     def sums(self, hashes: tuple[str, str]) -> tuple[int, Sums]:
         """How many rows there are, and the sums over two hashes of each, given as SQL of DuckDB; nothing is written.

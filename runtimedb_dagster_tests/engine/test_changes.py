@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections import Counter
+from dataclasses import dataclass, replace
 from pathlib import Path
+from unittest.mock import patch
 
 import duckdb
 import pytest
@@ -17,12 +19,14 @@ from runtimedb_dagster.domain.columns import VersionColumn
 from runtimedb_dagster.domain.errors import BaseReplacedError
 from runtimedb_dagster.domain.names import TableRef
 from runtimedb_dagster.domain.versions import DataFile, DeletesFile, Version
+from runtimedb_dagster.engine import narrowing
 from runtimedb_dagster.engine.changes import Merge, merge
 from runtimedb_dagster.engine.fingerprint import content, fingerprint, scan
 from runtimedb_dagster.engine.folding import MOST_FILES, folded_of
 from runtimedb_dagster.engine.matching import NotMergedError
+from runtimedb_dagster.engine.narrowing import Narrowed
 from runtimedb_dagster.query.live import live_rows
-from runtimedb_dagster.sources.base import Changed
+from runtimedb_dagster.sources.base import Changed, Ranges
 from runtimedb_dagster_tests.support.parts import (
     Inside,
     SourceFile,
@@ -132,10 +136,6 @@ class Files:
 
     def merge(self, base: Version, came: Rows, truth: Rows, fold_below: int, key: tuple[str, ...] = ("k",)) -> Merge:
         file = self.write(came)
-
-        def write_keys() -> tuple[Path, int]:
-            return self.write(truth), len(truth)
-
         changed = Changed(len(came), len(truth), key)
         return Merge(
             TableRef("c", "s", "t"),
@@ -145,18 +145,37 @@ class Files:
             file,
             len(came),
             changed,
-            write_keys,
+            Truth(self, truth),
             fold_below,
         )
 
 
-KEYS = st.integers(0, 30)
+@dataclass(frozen=True)
+class Truth:
+    """What the source has."""
+
+    files: Files
+    rows: Rows
+
+    def count(self, ranges: Ranges) -> dict[int | None, int] | None:
+        return dict(Counter((key - ranges.lowest) // ranges.width for key in self.rows))
+
+    def write(self, narrowed: Narrowed | None) -> tuple[Path, int]:
+        rows = self.rows
+        if narrowed is not None:
+            ranges = narrowed.ranges
+            rows = {k: v for k, v in rows.items() if (k - ranges.lowest) // ranges.width in narrowed.numbers}
+        return self.files.write(rows), len(rows)
+
+
+KEYS = st.integers(-15, 15)
 VALUES = st.one_of(st.none(), st.sampled_from(["a", "b", "ä", ""]))
 
 
 @given(
     st.lists(st.tuples(st.dictionaries(KEYS, VALUES, min_size=1), st.sets(KEYS)), min_size=1, max_size=4),
     st.dictionaries(KEYS, VALUES), st.sets(KEYS), st.sets(KEYS), st.sampled_from([0, 20, 1000]),
+    st.sampled_from([1, 3, 99]),
 )  # fmt: skip
 def test_what_is_merged_is_what_a_full_read_makes(
     tmp_path_factory: pytest.TempPathFactory,
@@ -165,7 +184,9 @@ def test_what_is_merged_is_what_a_full_read_makes(
     deleted: set[int],
     again: set[int],
     fold_below: int,
+    range_rows: int,
 ) -> None:
+    """Whether all keys are read, or those in ranges of so many rows that differ."""
     files = Files(tmp_path_factory.mktemp("merge"))
     # A key is live in one file at most: the newest that has it.
     newest = {key: place for place, (rows, _) in enumerate(parts) for key in rows}
@@ -178,7 +199,12 @@ def test_what_is_merged_is_what_a_full_read_makes(
     # All that changed is among what came, and some that did not.
     came = {k: v for k, v in truth.items() if k in changed or k in again or before.get(k, object()) != v}
     work = files.merge(base, came, truth, fold_below)
-    merged = merge(work)
+    with (
+        patch.object(narrowing, "FEWEST_ROWS", 0 if range_rows < 99 else 1_000),
+        patch.object(narrowing, "ROWS_PER_RANGE", range_rows),
+        patch.object(narrowing, "MOST_DIFFERENT", 1),
+    ):
+        merged = merge(work)
     assert (merged.rows, merged.fingerprint) == (len(truth), files.fingerprint(truth))
     assert work.differences(merged, files.write(truth), ["k"]) == []
     changes = {k for k in truth if k not in before or before[k] != truth[k]}

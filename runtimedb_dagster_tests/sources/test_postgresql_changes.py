@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from runtimedb_dagster import RefreshError, RefreshRequest, RowsGoneError, RuntimeDB, TableUnavailableError
-from runtimedb_dagster.engine import matching
+from runtimedb_dagster.engine import matching, narrowing
 from runtimedb_dagster.sources.attached.postgresql import changes, facts
 from runtimedb_dagster_tests.support.following import Follower
 from runtimedb_dagster_tests.support.parts import path_of
@@ -84,6 +84,34 @@ def test_many_keys_are_looked_for_in_turns(
     pg.run("DELETE FROM t WHERE k % 9 = 0", "UPDATE t SET v = 'other' WHERE k < 20")
     facts = follower.refresh("t")
     assert (facts.mode, facts.rows_deleted, facts.rows_updated) == ("changes", 11, 17)
+
+
+@pytest.mark.parametrize("where", [None, "t: v <> 'hidden'"])
+def test_keys_are_read_where_the_counts_differ(
+    pg: Remote, follow: Callable[..., Follower], monkeypatch: pytest.MonkeyPatch, where: str | None
+) -> None:
+    monkeypatch.setattr(narrowing, "FEWEST_ROWS", 0)
+    follower = follow(
+        'CREATE TABLE t (name text, "k 2" bigint, v text, PRIMARY KEY (name, "k 2"))',
+        "INSERT INTO t SELECT 'n' || i % 2, i * 1000 - 7000000, 'v' || i FROM generate_series(1, 10000) i",
+        **({"where": where} if where else {}),
+    )
+    pg.run(
+        'DELETE FROM t WHERE "k 2" BETWEEN -500000 AND -300000',
+        'UPDATE t SET v = name WHERE "k 2" % 977 = 0',
+        "INSERT INTO t VALUES ('new', 9000000, 'v'), ('n0', -400000, 'hidden')",
+    )
+    facts = follower.refresh("t")
+    assert (facts.mode, facts.rows_deleted) == ("changes", 201 if where else 200)
+    assert facts.rows_read < 1000
+    pg.run("DELETE FROM t WHERE ctid = ANY (ARRAY(SELECT ctid FROM t TABLESAMPLE SYSTEM (60)))")
+    facts = follower.refresh("t")
+    assert facts.rows_read > 1000, "so many ranges differ that all keys are read"
+    # The ends of what a key can be are too far from each other to be counted by.
+    pg.run("INSERT INTO t VALUES ('far', 9223372036854775807, 'v'), ('far', -9223372036854775808, 'v')")
+    assert follower.refresh("t").rows_inserted == 2
+    pg.run('DELETE FROM t WHERE "k 2" % 5000 = 0 AND "k 2" > 0')
+    assert follower.refresh("t").rows_deleted
 
 
 def test_of_an_idle_server_no_row_is_looked_at(

@@ -17,7 +17,7 @@ from runtimedb_dagster.domain.tables import DiscoveredTable
 from runtimedb_dagster.domain.versions import Position
 from runtimedb_dagster.sources.attached.projection import Projected, project
 from runtimedb_dagster.sources.attached.watch import Peer
-from runtimedb_dagster.sources.base import Base, Delta, Same, State, Unknown
+from runtimedb_dagster.sources.base import Base, Delta, Ranges, Same, State, Unknown
 
 __all__ = [
     "Dialect",
@@ -190,6 +190,21 @@ class Dialect(ABC, Generic[C]):
             return scan
         both = " AND ".join(f"({each})" for each in (what, scan.where) if each)
         return replace(scan, where=both or None, native=False)
+
+    def counts(self, scan: Scan[C], number: str) -> dict[int | None, int] | None:  # noqa: ARG002
+        """How many rows there are of each value of a whole number, SQL of the source; None if it is not asked that.
+
+        In the snapshot in which `delta` was said.
+        """
+        return None
+
+    def numbered(self, column: str, ranges: Ranges) -> str:
+        """The number of the range that the value of a column is in, in SQL of the source."""
+        return f"((CAST({column} AS bigint) - ({ranges.lowest})) / {ranges.width})"
+
+    def within(self, number: str, numbers: Sequence[int]) -> str:
+        """SQL of the source that is true for rows in one of some ranges, by their numbers."""
+        return f"{number} IN ({', '.join(map(str, numbers)) or 'NULL'})"
 
     def states(
         self,

@@ -20,7 +20,7 @@ from runtimedb_dagster.domain.versions import NO_SUMS, Position, Sums
 from runtimedb_dagster.sources.attached.dialect import Dialect, Scan
 from runtimedb_dagster.sources.attached.projection import Projected
 from runtimedb_dagster.sources.attached.watch import Overrun
-from runtimedb_dagster.sources.base import COMPRESSION_LEVEL, ROW_GROUP_SIZE, Delta
+from runtimedb_dagster.sources.base import COMPRESSION_LEVEL, ROW_GROUP_SIZE, Delta, Ranges
 
 __all__ = ["AttachedReading", "Diagnosis", "is_fatal"]
 
@@ -131,11 +131,30 @@ class AttachedReading:
         scan = self.diagnosis.dialect.changed(self.scan, self.changed)
         return self._write(scan, self.prepare(scan), path, metadata)
 
-    def write_keys(self, path: Path, key: Sequence[str]) -> int:
-        """As `write`, some columns of all rows."""
+    def write_keys(
+        self, path: Path, key: Sequence[str], ranges: Ranges | None = None, numbers: Sequence[int] = ()
+    ) -> int:
+        """As `write`, some columns of all rows, or of those in ranges of some numbers."""
         projection = tuple(each for each in self.scan.projection if each.column.name in key)
-        scan = self.diagnosis.dialect.changed(replace(self.scan, projection=projection), "")
+        within = self.diagnosis.dialect.within(self._number(ranges), numbers) if ranges else ""
+        scan = self.diagnosis.dialect.changed(replace(self.scan, projection=projection), within)
         return self._write(scan, self.prepare(scan), path, {})
+
+    def count_by(self, ranges: Ranges) -> dict[int | None, int] | None:
+        """How many rows each range has, by its number; None if the source is not asked such things."""
+        scan = self.diagnosis.dialect.changed(self.scan, "")
+        try:
+            counts = self.diagnosis.dialect.counts(scan, self._number(ranges))
+            self._require_whole()
+        except (duckdb.Error, UnicodeDecodeError) as error:
+            raise self.diagnose(error) from None
+        return counts
+
+    def _number(self, ranges: Ranges) -> str:
+        """The number of a row's range in SQL of the source."""
+        dialect = self.diagnosis.dialect
+        (name,) = [each.source_name for each in self.scan.projection if each.column.name == ranges.column]
+        return dialect.numbered(dialect.quoted(name), ranges)
 
     def sums(self, hashes: tuple[str, str]) -> tuple[int, Sums]:
         """How many rows there are, and the sums over two hashes of each.

@@ -231,6 +231,14 @@ class PostgreSQL(Dialect[PostgreSQLColumn]):
         usable = all(name in kept and kept[name].mask in (None, "sha256") for name in found.key)
         return found.key if usable else ()
 
+    def counts(self, scan: Scan[PostgreSQLColumn], number: str) -> dict[int | None, int] | None:
+        """On the server, by its workers side by side."""
+        return dict(ask(scan.duck, scan.alias, _counting(table_name(scan), number, scan.where)))
+
+    def within(self, number: str, numbers: Sequence[int]) -> str:
+        """By a list, which PostgreSQL 14 and later look up by hash."""
+        return f"{number} = ANY ('{{{','.join(map(str, numbers))}}}'::bigint[])"
+
     def states(
         self,
         duck: duckdb.DuckDBPyConnection,
@@ -412,3 +420,8 @@ class PostgreSQL(Dialect[PostgreSQLColumn]):
                     "encoding SQL_ASCII takes; leave it out with exclude_columns, or convert it in a view on the source"
                 )
         return None
+
+
+def _counting(table: str, number: str, where: str | None) -> str:
+    condition = f" WHERE {where}" if where else ""
+    return f"SELECT {number} AS number, pg_catalog.count(*) AS rows FROM {table}{condition} GROUP BY 1"
