@@ -176,7 +176,8 @@ class Matching:
     def _narrowed(self) -> Narrowed | None:
         """The ranges of the key that have other rows here than in the source; None if all keys are to be read."""
         column = usable(self.changed.key, self.base.columns, self.base.rows)
-        if column is None:
+        # Where something is trusted, a row may have come unseen, in the range of one that went.
+        if column is None or self.changed.trusts is not None:
             return None
         scans = [*(scan_of([self.locate(file.path)]) for file in self.files), scan_of([str(self.came)])]
         ranges = ranges_over(self.duck, column, scans, self.base.rows)

@@ -11,6 +11,7 @@ import pytest
 
 from runtimedb_dagster import RefreshError
 from runtimedb_dagster.common.heartbeat import utc_now
+from runtimedb_dagster.engine import narrowing
 from runtimedb_dagster_tests.support.following import Follower
 from runtimedb_dagster_tests.support.remote import Remote
 
@@ -86,6 +87,18 @@ def test_cursors_without_a_key(remote: Remote, follow: Callable[..., Follower], 
     assert (facts.mode, facts.rows_deleted) == ("changes", 1), "within the range"
     remote.run("DELETE FROM t WHERE v = 'a'")
     assert follower.refresh("t").reason == "rows of it were deleted, and it has no key to tell which"
+
+
+def test_a_row_that_came_unseen_where_another_went_is_noticed(
+    remote: Remote, follow: Callable[..., Follower], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All keys are read: counts by their ranges would be right."""
+    for name, value in {"FEWEST_ROWS": 0, "ROWS_PER_RANGE": 1, "MOST_DIFFERENT": 1}.items():
+        monkeypatch.setattr(narrowing, name, value)
+    remote.run(f"CREATE TABLE t ({TIMES})", ROWS)
+    follower = follow("INSERT INTO t VALUES (20, 'c', '2024-01-01 00:00:00'), (40, 'd', '2024-01-03 00:00:00')")
+    remote.run("DELETE FROM t WHERE id IN (1, 20)", "INSERT INTO t VALUES (5, 'unseen', '2023-01-03 00:00:00')")
+    assert follower.refresh("t").mode == "full"
 
 
 def test_rows_that_are_only_added(remote: Remote, follow: Callable[..., Follower]) -> None:

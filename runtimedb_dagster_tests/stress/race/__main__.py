@@ -19,6 +19,7 @@ from rich.console import Console
 
 from runtimedb_dagster import RuntimeDB, Settings
 from runtimedb_dagster.domain.outcomes import Failed
+from runtimedb_dagster.engine import matching, narrowing
 from runtimedb_dagster.sources.attached.postgresql import changes
 from runtimedb_dagster.sources.registry import open_source
 from runtimedb_dagster_tests.stress.race.writers import OPTIONS, TABLES, keep_on, make, rewrite, write
@@ -58,8 +59,11 @@ class Race:
         with open_source(self.db.connection("pg"), {"threads": 2}) as source:
             witness = Witness(source, self.home)
             while time.monotonic() < until:
-                # As large tables are looked at, and as small ones.
+                # As large tables are refreshed, too.
                 changes.LARGE_FROM_PAGES = self.rnd.choice((0, 5_000))
+                changes.HASHED_LISTS = self.rnd.choice((140_000, 990_000))
+                narrowing.FEWEST_ROWS = self.rnd.choice((0, 100_000))
+                matching.KEYS_AT_ONCE = self.rnd.choice((100, 2_000_000))
                 self._survey(witness) if self.rnd.random() < 0.3 else self._one(witness)
                 time.sleep(self.rnd.random() * 0.05)
 

@@ -31,7 +31,7 @@ from runtimedb_dagster.sources.attached.mysql.options import MySQLOptions
 from runtimedb_dagster.sources.attached.mysql.types import MySQLColumn, project, quoted, treatment
 from runtimedb_dagster.sources.attached.projection import Projected
 from runtimedb_dagster.sources.attached.watch import Peer
-from runtimedb_dagster.sources.base import Base, Ranges, State
+from runtimedb_dagster.sources.base import Base, State
 from runtimedb_dagster.sources.url import SourceUrl, host_and_port
 
 __all__ = ["MySQL", "MySQLOptions"]
@@ -175,18 +175,6 @@ class MySQL(Dialect[MySQLColumn]):
         query = _query(scan.alias, f"{prologue}{listed} FROM {_qualified(scan.ref)}{condition}", stream=False)
         ((*answers,),) = scan.duck.execute(f"SELECT COLUMNS(*)::VARCHAR FROM {query}").fetchall()
         return answers
-
-    def counts(self, scan: Scan[MySQLColumn], number: str) -> dict[int | None, int] | None:
-        """In the session of DuckDB's transaction."""
-        condition = f" WHERE {scan.where}" if scan.where else ""
-        prologue = self._prologue(is_view=scan.relation.state.is_view)
-        counted = f"{prologue}{number} AS number, COUNT(*) AS counted FROM {_qualified(scan.ref)}{condition} GROUP BY 1"
-        query = _query(scan.alias, counted, stream=False)
-        return dict(scan.duck.execute(f"SELECT number::BIGINT, counted::BIGINT FROM {query}").fetchall())
-
-    def numbered(self, column: str, ranges: Ranges) -> str:
-        """By whole numbers alone."""
-        return f"((CAST({column} AS SIGNED) - ({ranges.lowest})) DIV {ranges.width})"
 
     def primary_key(self, scan: Scan[MySQLColumn]) -> Sequence[str]:
         """As the server lists it."""
