@@ -15,6 +15,7 @@ import click
 from runtimedb_dagster import __version__
 from runtimedb_dagster.catalog import catalog_is_there
 from runtimedb_dagster.cli import terminal
+from runtimedb_dagster.cli.addresses import addressed
 from runtimedb_dagster.cli.webserver import failure, follow, launch, show_connection
 from runtimedb_dagster.common.redaction import shown as shown_url
 from runtimedb_dagster.common.words import counted
@@ -168,7 +169,11 @@ def refresh(
     confirm: bool,
     as_json: bool,
 ) -> int:
-    """Discover tables or, with --data, make new versions of CONNECTION's tables or of one."""
+    """Discover tables or, with --data, make new versions of CONNECTION's tables or of one.
+
+    A table is named by three words, or by one: CONNECTION.SCHEMA.TABLE.
+    """
+    connection, schema_name, table_name = addressed(connection, schema_name, table_name)
     request = RefreshRequest(
         connection, schema_name, table_name, data=data, include_uncached=not only_cached, partition_keys=keys, full=full
     )
@@ -225,29 +230,25 @@ def query(settings: Callable[[], Settings], sql: str, fetch_missing: bool, as_js
 
 
 @cli.command()
-@click.argument("connection")
-@click.argument("schema_name")
-@click.argument("table_name")
+@click.argument("address", nargs=-1, required=True, metavar="TABLE")
 @as_json_option
 @click.pass_obj
-def files(settings: Callable[[], Settings], connection: str, schema_name: str, table_name: str, as_json: bool) -> None:
-    """List the files that a table's version is made of."""
+def files(settings: Callable[[], Settings], address: tuple[str, ...], as_json: bool) -> None:
+    """List the files that a table's version is made of; TABLE is CONNECTION.SCHEMA.TABLE, or three words."""
+    connection, schema_name, table_name = _table(address)
     with _open(settings) as db:
         version, locations = db.files(connection, schema_name, table_name)
     terminal.show_files(version, locations, as_json=as_json)
 
 
 @cli.command()
-@click.argument("connection")
-@click.argument("schema_name")
-@click.argument("table_name")
+@click.argument("address", nargs=-1, required=True, metavar="TABLE")
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
 @as_json_option
 @click.pass_obj
-def export(
-    settings: Callable[[], Settings], connection: str, schema_name: str, table_name: str, file: Path, as_json: bool
-) -> None:
-    """Write a table's version into FILE, as one plain Parquet file."""
+def export(settings: Callable[[], Settings], address: tuple[str, ...], file: Path, as_json: bool) -> None:
+    """Write a table's version into FILE, as one plain Parquet file; TABLE as for `files`."""
+    connection, schema_name, table_name = _table(address)
     with _open(settings) as db:
         rows = db.export(connection, schema_name, table_name, file)
     terminal.show_result({"file": str(file), "rows": rows}, as_json=as_json)
@@ -287,6 +288,7 @@ def verify(
     """
     if schema_name and not source:
         raise RequestError("verify takes a table with --source only")
+    source, schema_name, table_name = addressed(source, schema_name, table_name)
     with _open(settings) as db:
         if source:
             audited = db.audit(source, schema_name, table_name)
@@ -325,9 +327,10 @@ def purge(
     as_json: bool,
 ) -> None:
     """Forget the data of CONNECTION, or of one table, and keep the tables."""
+    of, schema_name, table_name = addressed(connection, schema_name, table_name)
     with _open(settings) as db:
-        terminal.ask(f"Forget the versions of {'.'.join(filter(None, (connection, schema_name, table_name)))}?", yes)
-        result = db.purge(connection, schema_name, table_name)
+        terminal.ask(f"Forget the versions of {'.'.join(filter(None, (of, schema_name, table_name)))}?", yes)
+        result = db.purge(of or connection, schema_name, table_name)
     terminal.show_result(result.to_dict(), as_json=as_json)
 
 
@@ -370,6 +373,20 @@ def adopt(settings: Callable[[], Settings], yes: bool) -> None:
         terminal.ask(f"Does no other catalog use {storage}?", yes)
         db.adopt_storage()
         terminal.say(f"The storage is this catalog's: {storage}")
+
+
+def _table(address: tuple[str, ...]) -> tuple[str, str, str]:
+    """The address of one table, of one word or three.
+
+    Raises:
+        RequestError: it is none.
+    """
+    connection, schema_name, table_name = addressed(*address) if len(address) in (1, 3) else (None, None, None)
+    if not (connection and schema_name and table_name):
+        raise RequestError(
+            f"'{' '.join(address)}' is no table's address: that is CONNECTION.SCHEMA.TABLE, or three words"
+        )
+    return connection, schema_name, table_name
 
 
 def _pairs(options: tuple[str, ...]) -> dict[str, str]:

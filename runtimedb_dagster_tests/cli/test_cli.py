@@ -397,3 +397,19 @@ def test_a_terminal_shows_progress_and_a_pipe_does_not(shop: SourceFile, run: Ru
 
     piped = run("refresh", "shop", "--data")
     assert (piped.status, piped.err) == (0, "")
+
+
+def test_a_table_is_one_word_or_three(db: RuntimeDB, run: Run, shop: SourceFile, tmp_path: Path) -> None:
+    shop.run('CREATE TABLE "odd.""name" AS SELECT 1 AS i')
+    db.discover("shop")
+    assert run("refresh", "shop.main.orders", "--data", "--json").json["rows_synced"] == 100
+    assert run("refresh", 'shop.main."odd.""name"', "--data", "--json").json["table_name"] == 'odd."name'
+    assert run("files", "shop.main.orders", "--json").json == run("files", "shop", "main", "orders", "--json").json
+    assert run("export", "shop.main.orders", str(tmp_path / "x.parquet")).status == 0
+    assert run("verify", "--source", "shop.main.orders").out == "shop.main.orders: same\n"
+    assert run("purge", "shop.main.orders", "--yes").status == 0
+    assert not next(table for table in db.tables() if table.table_name == "orders").cached
+    for wrong in (("shop.main",), ("shop.main.orders", "main"), ("shop..orders",)):
+        said = run("refresh", *wrong, "--data")
+        assert (said.status, "is no table's address" in said.err) == (1, True)
+    assert "is no table's address" in run("files", "shop", "main").err
