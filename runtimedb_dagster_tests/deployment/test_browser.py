@@ -190,7 +190,7 @@ def test_the_schedule_of_the_sweep_shows_its_ticks(deployment: Deployment, ui: D
     )
     assert {tick["status"] for tick in ticks} <= {"SKIPPED", "SUCCESS"}
     assert instigation_status(deployment, "runtimedb_deletion_sweep") == "RUNNING"
-    ui.open("/locations/runtimedb/schedules/deletion_sweep")
+    ui.open("/locations/runtimedb/schedules/runtimedb_deletion_sweep")
     expect(ui.running()).to_be_checked()
     expect(ui.page.get_by_role("row", name="Latest tick")).to_contain_text("requested")
     expect(ui.page.get_by_role("button", name="View logs").first).to_be_visible()
