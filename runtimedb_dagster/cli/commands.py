@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import asdict
@@ -14,7 +15,7 @@ import click
 
 from runtimedb_dagster import __version__
 from runtimedb_dagster.catalog import catalog_is_there
-from runtimedb_dagster.cli import terminal
+from runtimedb_dagster.cli import rows, terminal
 from runtimedb_dagster.cli.addresses import addressed
 from runtimedb_dagster.cli.webserver import failure, follow, launch, show_connection
 from runtimedb_dagster.common.redaction import shown as shown_url
@@ -219,14 +220,42 @@ def _refresh_remotely(
 
 
 @cli.command()
-@click.argument("sql")
+@click.argument("sql", required=False)
 @click.option("--fetch-missing", is_flag=True, help="Refresh tables that have no version yet.")
+@click.option(
+    "--file", "-f", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Read the SELECT from it."
+)
+@click.option(
+    "--format", "form", type=click.Choice(rows.FORMATS), help="Of the rows (default: table, or FILE's ending)."
+)
+@click.option(
+    "--output", "-o", type=click.Path(dir_okay=False, path_type=Path), help="Write the rows into this new file."
+)
+@click.option("--limit", type=click.IntRange(min=0), help="Rows, 0 for all (default: 40 on a terminal, else all).")
 @as_json_option
 @click.pass_obj
-def query(settings: Callable[[], Settings], sql: str, fetch_missing: bool, as_json: bool) -> None:
-    """Run one SELECT over connection.schema.table."""
+def query(
+    settings: Callable[[], Settings],
+    sql: str | None,
+    fetch_missing: bool,
+    file: Path | None,
+    form: rows.Format | None,
+    output: Path | None,
+    limit: int | None,
+    as_json: bool,
+) -> None:
+    """Run one SELECT over connection.schema.table; `-` reads it from standard input."""
+    if (sql is None) == (file is None):
+        raise RequestError("query takes a SELECT, `-` for standard input, or --file")
+    statement = file.read_text(encoding="utf-8") if file else sys.stdin.read() if sql == "-" else str(sql)
+    if as_json:
+        form = "json"
     with _open(settings) as db, db.query(fetch_missing=fetch_missing) as reader:
-        terminal.show_rows(reader.sql(sql), as_json=as_json)
+        result = reader.sql(statement)
+        if output is None:
+            rows.show(result, form or "table", limit)
+        else:
+            rows.write(result, output, form, limit)
 
 
 @cli.command()
@@ -250,8 +279,8 @@ def export(settings: Callable[[], Settings], address: tuple[str, ...], file: Pat
     """Write a table's version into FILE, as one plain Parquet file; TABLE as for `files`."""
     connection, schema_name, table_name = _table(address)
     with _open(settings) as db:
-        rows = db.export(connection, schema_name, table_name, file)
-    terminal.show_result({"file": str(file), "rows": rows}, as_json=as_json)
+        exported = db.export(connection, schema_name, table_name, file)
+    terminal.show_result({"file": str(file), "rows": exported}, as_json=as_json)
 
 
 @cli.command()
@@ -359,8 +388,8 @@ def migrate(settings: Callable[[], Settings], source: str | None, as_json: bool)
         terminal.print_json({"copied": copied})
         return
     terminal.say("The catalog is up to date")
-    for table, rows in copied.items():
-        terminal.say(f"{table}: {counted(rows, 'row')} copied")
+    for table, copies in copied.items():
+        terminal.say(f"{table}: {counted(copies, 'row')} copied")
 
 
 @cli.command()

@@ -8,7 +8,7 @@ import json
 import logging
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import date, datetime
@@ -17,6 +17,7 @@ from typing import Any
 
 import click
 from rich import box
+from rich.cells import cell_len
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -29,13 +30,16 @@ from runtimedb_dagster.domain.tables import Connection, Table
 from runtimedb_dagster.domain.versions import Version
 from runtimedb_dagster.engine.audit import Audited
 from runtimedb_dagster.engine.verify import Finding
-from runtimedb_dagster.query.result import Result
 
 __all__ = [
     "ShowProgress",
+    "are_numbers",
     "ask",
     "connection_dict",
+    "distinct",
     "files_dict",
+    "grid_lines",
+    "json_text",
     "plain",
     "print_json",
     "progress",
@@ -45,8 +49,8 @@ __all__ = [
     "show_error",
     "show_files",
     "show_findings",
+    "show_grid",
     "show_result",
-    "show_rows",
     "show_tables",
     "show_warnings",
     "take_any_encoding",
@@ -109,9 +113,14 @@ def ask(question: str, yes: bool) -> None:
 
 def print_json(value: Any) -> None:
     """A value as JSON; what JSON does not know, as text."""
+    sys.stdout.write(json_text(value, indent=2) + "\n")
+
+
+def json_text(value: Any, indent: int | None = None) -> str:
+    """A value as JSON that no terminal obeys, in ASCII where standard output is not UTF-8."""
     ascii_only = (sys.stdout.encoding or "").lower().replace("-", "") != "utf8"
-    text = json.dumps(value, indent=2, default=_as_text, ensure_ascii=ascii_only, allow_nan=False)
-    sys.stdout.write(OBEYED.sub(lambda found: f"\\u{ord(found[0]):04x}", text) + "\n")
+    text = json.dumps(value, indent=indent, default=_as_text, ensure_ascii=ascii_only, allow_nan=False)
+    return OBEYED.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def _as_text(value: Any) -> str:
@@ -132,17 +141,63 @@ def show_result(fields: dict[str, Any], *, as_json: bool) -> None:
             err.print(f"[red]{name.removesuffix('s')}:[/red] {escape(plain(str(text)))}")
 
 
-def show_rows(result: Result, *, as_json: bool) -> None:
-    """The rows of a query, values as DuckDB writes them: infinity, nanoseconds and all."""
-    if as_json:
-        names = _distinct(result.columns)
-        print_json([dict(zip(names, row, strict=True)) for row in result.as_json()])
+def show_grid(names: Sequence[str], types: Sequence[str], rows: Sequence[Sequence[str | None]]) -> None:
+    """Rows of a query on a terminal, values as DuckDB writes them: infinity, nanoseconds and all.
+
+    A value that is too long is cut, and columns that do not fit beside each other stand beneath.
+    """
+    cut = [[value if value is None else _cut(value, WIDEST) for value in row] for row in rows]
+    widths = [max([len(name), *(len(row[i] or "NULL") for row in cut)]) for i, name in enumerate(names)]
+    if sum(widths) + 3 * len(widths) <= out.width:
+        _grid(names, cut, are_numbers(types))
         return
-    numbers = [NUMBER.match(type_) is not None for type_ in result.types]
-    _grid(result.columns, result.as_text(), numbers)
+    longest = max(map(len, names))
+    for number, row in enumerate(rows, 1):
+        say(f"── {number} ──")
+        for name, value in zip(names, row, strict=True):
+            text = "NULL" if value is None else _cut(_cell(value).plain, max(out.width - longest - 3, 20))
+            out.print(Text(f"{plain(name).ljust(longest)}  {text}"))
 
 
-def _distinct(names: Sequence[str]) -> list[str]:
+def grid_lines(
+    names: Sequence[str], types: Sequence[str], batches: Iterable[Sequence[Sequence[str | None]]]
+) -> Iterator[str]:
+    """Rows of a query as the text of a grid, each value whole, a part for each batch; as wide as the first one is."""
+    right, widths, head = are_numbers(types), list[int](), [_bare(name) for name in names]
+
+    def line(cells: Sequence[str]) -> str:
+        padded = [
+            " " * (width - cell_len(cell)) + cell if to_right else cell + " " * (width - cell_len(cell))
+            for cell, width, to_right in zip(cells, widths, right, strict=True)
+        ]
+        return f" {'   '.join(padded)}\n"
+
+    for batch in batches:
+        rows = [["NULL" if value is None else _bare(value) for value in row] for row in batch]
+        if not widths:
+            widths += (max(map(cell_len, column)) for column in zip(head, *rows, strict=True))
+            yield f"\n{line(head)} {'─' * (sum(widths) + 3 * len(widths) - 2)}\n"
+        yield "".join(map(line, rows))
+    yield "\n"
+
+
+def are_numbers(types: Sequence[str]) -> list[bool]:
+    """Which of some of DuckDB's types are numbers'."""
+    return [NUMBER.match(type_) is not None for type_ in types]
+
+
+def _cut(text: str, room: int) -> str:
+    return text if len(text) <= room else f"{text[: room - 1]}…"
+
+
+def grid_text(names: Sequence[str], types: Sequence[str], rows: Sequence[Sequence[str | None]]) -> str:
+    """A grid as text, as it is printed into a pipe."""
+    with out.capture() as captured:
+        _grid(names, rows, are_numbers(types))
+    return captured.get()
+
+
+def distinct(names: Sequence[str]) -> list[str]:
     """Names for an object of JSON, which has each but once: `id`, `id_2`."""
     taken: dict[str, None] = {}
     for name in names:
@@ -151,6 +206,8 @@ def _distinct(names: Sequence[str]) -> list[str]:
     return list(taken)
 
 
+# Of a value on a terminal.
+WIDEST = 60
 NUMBER = re.compile(r"U?(TINY|SMALL|BIG|HUGE)?INT(EGER)?$|DECIMAL|FLOAT|DOUBLE|BIGNUM")
 
 
@@ -257,7 +314,11 @@ def _grid(names: Sequence[str], rows: Sequence[Sequence[Any]], numbers: Sequence
 
 def _cell(text: str) -> Text:
     """A value in one line, without a meaning of its own to the terminal or to what draws the grid."""
-    return Text(plain(text.replace("\n", "\\n").replace("\t", "\\t")))
+    return Text(_bare(text))
+
+
+def _bare(text: str) -> str:
+    return plain(text.replace("\n", "\\n").replace("\t", "\\t"))
 
 
 def _table_dict(table: Table) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -117,25 +118,50 @@ class Result:
         """As `reader`."""
         return self.reader(batch_rows)
 
-    def as_text(self) -> list[tuple[str | None, ...]]:
-        """All rows with each value as DuckDB writes it; raises as `fetchone`."""
+    def count(self) -> int:
+        """How many rows there are; raises as `fetchone`."""
         with self._guard():
-            rows = self._again()
-            texts = ", ".join(f"CAST(#{i} AS VARCHAR) AS c{i}" for i in range(1, len(rows.columns) + 1))
-            return list(rows.project(texts).fetchall())
+            ((count,),) = self._again().aggregate("count(*)").fetchall()
+            return int(count)
 
-    def as_json(self) -> list[tuple[Any, ...]]:
-        """All rows with each value as JSON can have it, else as text: exact numbers, times and infinity among them.
+    def texts(self, batch_rows: int = BATCH_ROWS) -> Iterator[list[tuple[str | None, ...]]]:
+        """All rows in batches, each value as DuckDB writes it; raises as `fetchone`."""
+        listed = ", ".join(f"CAST(#{i} AS VARCHAR) AS c{i}" for i in range(1, len(self.columns) + 1))
+        for batch in self._projected(listed, batch_rows, None):
+            yield list(zip(*(column.to_pylist() for column in batch.columns), strict=True))
+
+    def jsons(self, limit: int | None = None) -> Iterator[list[tuple[Any, ...]]]:
+        """All rows in batches, each value as JSON can have it, else as text: numbers, times and infinity are exact.
 
         Raises:
             As `fetchone`.
         """
+        kinds = [str(type_.id) for type_ in self._rows.types]
+        listed = ", ".join(f"{_for_json(kind, f'#{i}')} AS c{i}" for i, kind in enumerate(kinds, 1))
+        for batch in self._projected(listed, JSON_ROWS, limit):
+            rows = zip(*(column.to_pylist() for column in batch.columns), strict=True)
+            yield [tuple(_json_value(kind, value) for kind, value in zip(kinds, row, strict=True)) for row in rows]
+
+    def csv(self, limit: int | None = None) -> Iterator[bytes]:
+        """All rows as CSV, in parts: NULL is nothing, an empty text `""`; raises as `fetchone`."""
+        yield (",".join(map(_csv_text, self.columns)) + "\r\n").encode()
+        line = " || ',' || ".join(f"coalesce({_csv_value(f'#{i}')}, '')" for i in range(1, len(self.columns) + 1))
+        for batch in self._projected(f"{line} || chr(13) || chr(10) AS line", BATCH_ROWS, limit):
+            # The texts of a column stand one behind the other.
+            lines = batch.column(0).cast(pa.large_string())
+            _, offsets, data = lines.buffers()
+            first, last = (
+                int.from_bytes(offsets[8 * n : 8 * n + 8].to_pybytes(), sys.byteorder)
+                for n in (lines.offset, lines.offset + len(lines))
+            )
+            yield data[first:last].to_pybytes() if data is not None else b""
+
+    def _projected(self, listed: str, batch_rows: int, limit: int | None) -> Iterator[pa.RecordBatch]:
         with self._guard():
             rows = self._again()
-            kinds = [str(type_.id) for type_ in rows.types]
-            listed = ", ".join(f"{_for_json(kind, f'#{i}')} AS c{i}" for i, kind in enumerate(kinds, 1))
-            found = rows.project(listed).fetchall()
-        return [tuple(_json_value(kind, value) for kind, value in zip(kinds, row, strict=True)) for row in found]
+            rows = rows if limit is None else rows.limit(limit)
+            source = rows.project(listed).to_arrow_reader(batch_rows)
+        return self._batches(source)
 
     def _batches(self, source: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
         while True:
@@ -155,10 +181,23 @@ class Result:
         return f"Result({', '.join(f'{name} {type_}' for name, type_ in zip(self.columns, self.types, strict=True))})"
 
 
-WHOLE_NUMBERS = {
-    "tinyint", "smallint", "integer", "bigint", "hugeint", "utinyint", "usmallint", "uinteger", "ubigint", "uhugeint",
-}  # fmt: skip
+WHOLE_NUMBERS = {"tinyint", "smallint", "integer", "bigint", "utinyint", "usmallint", "uinteger", "ubigint"}
+# Arrow has none of their size.
+HUGE_NUMBERS = {"hugeint", "uhugeint"}
+# Their values become Python's own.
+JSON_ROWS = 10_000
 NESTED = {"list", "array", "struct", "map", "union"}
+
+
+def _csv_value(column: str) -> str:
+    """SQL of a value in CSV, quoted where it has to be; NULL stays NULL."""
+    text = f"CAST({column} AS VARCHAR)"
+    quoted = f"""'"' || replace({text}, '"', '""') || '"'"""
+    return f"""CASE WHEN {text} = '' OR regexp_matches({text}, '[",\\r\\n]') THEN {quoted} ELSE {text} END"""
+
+
+def _csv_text(text: str) -> str:
+    return '"' + text.replace('"', '""') + '"' if not text or set(text) & set('",\r\n') else text
 
 
 def _for_json(kind: str, column: str) -> str:
@@ -171,6 +210,8 @@ def _for_json(kind: str, column: str) -> str:
 def _json_value(kind: str, value: Any) -> Any:
     if value is None:
         return None
+    if kind in HUGE_NUMBERS:
+        return int(value)
     if kind in NESTED:
         try:
             return json.loads(value, parse_constant=str, parse_float=_exact_float, parse_int=_exact_int)

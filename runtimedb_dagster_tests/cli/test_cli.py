@@ -11,20 +11,10 @@ from pathlib import Path
 import pytest
 
 from runtimedb_dagster import RuntimeDB, __version__
-from runtimedb_dagster_tests.support.command import COMMAND, Ran, run_command
+from runtimedb_dagster_tests.support.command import COMMAND, Ran
 from runtimedb_dagster_tests.support.parts import ENDLESS, Inside, SourceFile, current, path_of, refresh_all, the_table
 
 Run = Callable[..., Ran]
-
-
-@pytest.fixture
-def run(tmp_path: Path) -> Run:
-    """Run the command over the home of this test, with pipes for everything."""
-
-    def run(*arguments: object, home: Path | None = tmp_path / "home", **variables: str) -> Ran:
-        return run_command(*arguments, env={**variables, "RUNTIMEDB_HOME": str(home) if home else None})
-
-    return run
 
 
 def fails(ran: Ran, message: str, status: int = 1) -> None:

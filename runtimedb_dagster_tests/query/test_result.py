@@ -209,6 +209,6 @@ def test_nothing_that_is_handed_out_leads_to_a_connection(db: RuntimeDB, shop: S
         for value in (query, result):
             for name in (name for name in dir(value) if not name.startswith("_")):
                 assert not isinstance(getattr(value, name), (duckdb.DuckDBPyConnection, duckdb.DuckDBPyRelation)), name
-        for name in ("fetchall", "arrow", "df", "pl", "reader", "to_arrow_table", "as_text", "as_json"):
+        for name in ("fetchall", "arrow", "df", "pl", "reader", "to_arrow_table", "texts", "jsons", "csv", "count"):
             value = getattr(query.sql("SELECT 42 AS id"), name)()
             assert not isinstance(value, (duckdb.DuckDBPyConnection, duckdb.DuckDBPyRelation)), name
