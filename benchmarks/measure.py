@@ -221,7 +221,10 @@ def _resident(process: psutil.Process) -> int:
 
 
 def _rounded(figure: float) -> str:
-    return f"{figure:.2f}" if abs(figure) < 100 else f"{figure:,.0f}"  # noqa: PLR2004
+    """To the digit that a limit may hang on."""
+    if abs(figure) >= 100:  # noqa: PLR2004
+        return f"{figure:,.0f}"
+    return f"{figure:.3f}" if abs(figure) < 0.1 else f"{figure:.2f}"  # noqa: PLR2004
 
 
 def peers_home() -> Path:

@@ -31,7 +31,7 @@ from runtimedb_dagster_tests.support.servers import PASSWORD, Server
 
 DEPLOY = ROOT / "deploy"
 COMPOSE = yaml.safe_load((DEPLOY / "docker-compose.yaml").read_text(encoding="utf-8"))
-TABLES, LIMIT, SLOW_SECONDS = 16, 3, 1.5
+TABLES, LIMIT, SLOW_SECONDS = 16, 3, 3.0
 SLOW = f"SELECT i FROM generate_series(1, 10) i, (SELECT pg_sleep({SLOW_SECONDS})) s"
 
 
