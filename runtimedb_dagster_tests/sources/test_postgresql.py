@@ -609,8 +609,8 @@ def test_a_server_on_which_duckdb_shares_no_snapshot_is_read_by_one_query(
     pg.run("CREATE TABLE t AS SELECT 1 AS v")
     pg.connect()
     assert "postgres_query" not in origin(pg, "t")
-    assert "'rds%'" in postgresql_catalog.SNAPSHOTS
-    monkeypatch.setattr(postgresql_catalog, "SNAPSHOTS", postgresql_catalog.SNAPSHOTS.replace("rds", "work_mem"))
+    assert "'rds%'" in postgresql_catalog.AROUND
+    monkeypatch.setattr(postgresql_catalog, "AROUND", postgresql_catalog.AROUND.replace("rds", "work_mem"))
     assert "postgres_query" in origin(pg, "t")
 
 
