@@ -200,7 +200,9 @@ class Matching:
     def _in_ranges(self, narrowed: Narrowed) -> str:
         """A clause that leaves the rows of some ranges."""
         self.duck.execute("CREATE TEMP TABLE ranged (number BIGINT)")
-        self.duck.execute("INSERT INTO ranged SELECT unnest($1::BIGINT[])", [list(narrowed.numbers)])
+        if narrowed.numbers:
+            # As a parameter a list takes a hundred times as long.
+            self.duck.execute(f"INSERT INTO ranged SELECT unnest([{', '.join(map(str, narrowed.numbers))}])")
         return f"SEMI JOIN ranged ON ranged.number = {_number(narrowed.ranges)}"
 
     def _without(self, file: DataFile) -> str:

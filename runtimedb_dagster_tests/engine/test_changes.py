@@ -9,7 +9,7 @@ from unittest.mock import patch
 
 import duckdb
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runtimedb_dagster import RefreshFacts, RuntimeDB, StorageError
@@ -172,6 +172,7 @@ KEYS = st.integers(-15, 15)
 VALUES = st.one_of(st.none(), st.sampled_from(["a", "b", "ä", ""]))
 
 
+@settings(max_examples=60)  # each writes files, and merges them
 @given(
     st.lists(st.tuples(st.dictionaries(KEYS, VALUES, min_size=1), st.sets(KEYS)), min_size=1, max_size=4),
     st.dictionaries(KEYS, VALUES), st.sets(KEYS), st.sets(KEYS), st.sampled_from([0, 20, 1000]),
