@@ -13,7 +13,7 @@ from runtimedb_dagster.domain.errors import RefreshError
 from runtimedb_dagster.domain.names import TableRef
 from runtimedb_dagster.domain.versions import NO_SUMS, DataFile, Sums, Version
 from runtimedb_dagster.engine.fingerprint import content, scan
-from runtimedb_dagster.engine.narrowing import Keys, Narrowed, differing, ranges_over, usable
+from runtimedb_dagster.engine.narrowing import Keys, Narrowed, differing, ranges_over, usable, worth_counting
 from runtimedb_dagster.query.live import POSITION, scan_of
 from runtimedb_dagster.sources.base import Changed, Ranges
 
@@ -138,7 +138,7 @@ class Matching:
         if not self.changed.key:
             raise NotMergedError("rows of it were deleted, and it has no key to tell which")
         self._require_positions()
-        self._find_missing(count)
+        self._find_missing(count, rows - count)
         # First by their keys alone: whole rows are read of those that are missing.
         self.duck.execute("CREATE TEMP TABLE deleted (file INTEGER, pos BIGINT, a UBIGINT, b UBIGINT)")
         self._find("deleted", f"SEMI JOIN missing ON missing.file = {{number}} AND live.{POSITION} = missing.pos")
@@ -151,13 +151,13 @@ class Matching:
             raise NotMergedError(f"the source has {count} rows, but what it was made into has {rows - deleted}")
         return ranged + int(deleted)
 
-    def _find_missing(self, count: int) -> None:
+    def _find_missing(self, count: int, gone: int) -> None:
         """Note where rows of the base are whose keys the source has no more.
 
         Raises:
             NotMergedError: it has other keys than it counted.
         """
-        narrowed = self._narrowed()
+        narrowed = self._narrowed(gone)
         file, read = self.keys.write(narrowed)
         self.rows_read += read
         if read != (count if narrowed is None else narrowed.rows):
@@ -173,7 +173,7 @@ class Matching:
             some = f"(SELECT * FROM {scan_of([str(file)])} {mine.format(kept)})"
             self._find("missing", f"{inside} ANTI JOIN {some} kept ON {on} {mine.format(live)}", places=True)
 
-    def _narrowed(self) -> Narrowed | None:
+    def _narrowed(self, gone: int) -> Narrowed | None:
         """The ranges of the key that have other rows here than in the source; None if all keys are to be read."""
         column = usable(self.changed.key, self.base.columns, self.base.rows)
         # Where something is trusted, a row may have come unseen, in the range of one that went.
@@ -181,8 +181,11 @@ class Matching:
             return None
         scans = [*(scan_of([self.locate(file.path)]) for file in self.files), scan_of([str(self.came)])]
         ranges = ranges_over(self.duck, column, scans, self.base.rows)
-        there = self.keys.count(ranges) if ranges else None
-        return differing(self._known(ranges), there, ranges) if ranges and there is not None else None
+        known = self._known(ranges) if ranges else {}
+        if ranges is None or not worth_counting(gone, known):
+            return None
+        there = self.keys.count(ranges)
+        return None if there is None else differing(known, there, ranges)
 
     def _known(self, ranges: Ranges) -> dict[int | None, int]:
         """How many rows are known in each range: those of the base that are not gone, and those that came."""

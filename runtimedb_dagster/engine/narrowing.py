@@ -16,12 +16,14 @@ from runtimedb_dagster.common.sql import identifier
 from runtimedb_dagster.domain.columns import VersionColumn
 from runtimedb_dagster.sources.base import Ranges, Reading
 
-__all__ = ["Keys", "KeysOf", "Narrowed", "differing", "ranges_over", "usable"]
+__all__ = ["Keys", "KeysOf", "Narrowed", "differing", "ranges_over", "usable", "worth_counting"]
 
 # Below, all keys are read as fast.
 FEWEST_ROWS = 100_000
 # So many rows to a range, as long as the source has no more than so many ranges to tell.
 ROWS_PER_RANGE, MOST_RANGES = 100, 50_000
+# With more rows gone than this part of the ranges, all keys are read, and counts would be for nothing.
+MOST_GONE = 0.05
 # From this part of the ranges on, all keys are read.
 MOST_DIFFERENT = 0.5
 WHOLE = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER")
@@ -63,6 +65,11 @@ def ranges_over(duck: duckdb.DuckDBPyConnection, column: str, scans: Sequence[st
         return None
     count = min(max(rows // ROWS_PER_RANGE, 1), MOST_RANGES)
     return Ranges(column, int(lowest), (int(highest) - int(lowest)) // count + 1)
+
+
+def worth_counting(gone: int, known: dict[int | None, int]) -> bool:
+    """Whether few enough rows are gone; each may be in a range of its own, all of which is read then."""
+    return gone <= len(known) * MOST_GONE
 
 
 def differing(known: dict[int | None, int], there: dict[int | None, int], ranges: Ranges) -> Narrowed | None:

@@ -204,6 +204,7 @@ def test_what_is_merged_is_what_a_full_read_makes(
         patch.object(narrowing, "FEWEST_ROWS", 0 if range_rows < 99 else 1_000),
         patch.object(narrowing, "ROWS_PER_RANGE", range_rows),
         patch.object(narrowing, "MOST_DIFFERENT", 1),
+        patch.object(narrowing, "MOST_GONE", 100),
     ):
         merged = merge(work)
     assert (merged.rows, merged.fingerprint) == (len(truth), files.fingerprint(truth))

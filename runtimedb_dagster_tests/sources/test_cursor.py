@@ -95,6 +95,7 @@ def test_a_row_that_came_unseen_where_another_went_is_noticed(
     """All keys are read: counts by their ranges would be right."""
     for name, value in {"FEWEST_ROWS": 0, "ROWS_PER_RANGE": 1, "MOST_DIFFERENT": 1}.items():
         monkeypatch.setattr(narrowing, name, value)
+    monkeypatch.setattr(narrowing, "MOST_GONE", 100)
     remote.run(f"CREATE TABLE t ({TIMES})", ROWS)
     follower = follow("INSERT INTO t VALUES (20, 'c', '2024-01-01 00:00:00'), (40, 'd', '2024-01-03 00:00:00')")
     remote.run("DELETE FROM t WHERE id IN (1, 20)", "INSERT INTO t VALUES (5, 'unseen', '2023-01-03 00:00:00')")

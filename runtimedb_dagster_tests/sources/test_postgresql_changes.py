@@ -91,6 +91,7 @@ def test_keys_are_read_where_the_counts_differ(
     pg: Remote, follow: Callable[..., Follower], monkeypatch: pytest.MonkeyPatch, where: str | None
 ) -> None:
     monkeypatch.setattr(narrowing, "FEWEST_ROWS", 0)
+    monkeypatch.setattr(narrowing, "MOST_GONE", 100)
     follower = follow(
         'CREATE TABLE t (name text, "k 2" bigint, v text, PRIMARY KEY (name, "k 2"))',
         "INSERT INTO t SELECT 'n' || i % 2, i * 1000 - 7000000, 'v' || i FROM generate_series(1, 10000) i",

@@ -63,6 +63,7 @@ class Race:
                 changes.LARGE_FROM_PAGES = self.rnd.choice((0, 5_000))
                 changes.HASHED_LISTS = self.rnd.choice((140_000, 990_000))
                 narrowing.FEWEST_ROWS = self.rnd.choice((0, 100_000))
+                narrowing.MOST_GONE = 100
                 matching.KEYS_AT_ONCE = self.rnd.choice((100, 2_000_000))
                 self._survey(witness) if self.rnd.random() < 0.3 else self._one(witness)
                 time.sleep(self.rnd.random() * 0.05)
