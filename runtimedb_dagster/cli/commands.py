@@ -247,7 +247,7 @@ def query(
     """Run one SELECT over connection.schema.table; `-` reads it from standard input."""
     if (sql is None) == (file is None):
         raise RequestError("query takes a SELECT, `-` for standard input, or --file")
-    statement = file.read_text(encoding="utf-8") if file else sys.stdin.read() if sql == "-" else str(sql)
+    statement = _text(file) if file else sys.stdin.read() if sql == "-" else str(sql)
     if as_json:
         form = "json"
     with _open(settings) as db, db.query(fetch_missing=fetch_missing) as reader:
@@ -402,6 +402,13 @@ def adopt(settings: Callable[[], Settings], yes: bool) -> None:
         terminal.ask(f"Does no other catalog use {storage}?", yes)
         db.adopt_storage()
         terminal.say(f"The storage is this catalog's: {storage}")
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RequestError(f"{file} can't be read as UTF-8 text: {error}") from error
 
 
 def _table(address: tuple[str, ...]) -> tuple[str, str, str]:

@@ -163,7 +163,11 @@ def _new(file: Path) -> Iterator[BinaryIO]:
         raise StorageError(f"{file} is there already, and nothing is overwritten")
     part = file.with_name(f"{file.name}.partial")
     try:
-        with part.open("xb") as out:
+        out = part.open("xb")
+    except OSError as error:
+        raise StorageError(f"{part} can't be written: {error.strerror or error}") from error
+    try:
+        with out:
             yield out
         part.rename(file)
     except OSError as error:

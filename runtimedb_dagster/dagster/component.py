@@ -151,10 +151,15 @@ class RuntimeDBComponent(dg.Component, dg.Model, dg.Resolvable):
             ConfigurationError: a connection is not declared as it has to be.
         """
         declarations = [_declaration(name, each) for name, each in self.connections.items()]
-        root = context.project_root
-        name = str(context.path.relative_to(root) if context.path.is_relative_to(root) else context.path)
-        file = File(name, declarations, self.remove_undeclared)
+        file = File(_place(context), declarations, self.remove_undeclared)
         return build_definitions(self.runtimedb_settings, translator=_Translator(self), file=file)
+
+
+def _place(context: dg.ComponentLoadContext) -> str:
+    """Where a component is declared, as users know it: each of those that one file has is a place of its own."""
+    root, path, number = context.project_root, context.path, context.component_path.instance_key
+    name = str(path.relative_to(root) if path.is_relative_to(root) else path)
+    return f"{name}[{number}]" if number else name
 
 
 class _Translator(RuntimeDBTranslator):

@@ -84,9 +84,10 @@ def _add(engine: Engine, declaration: Declaration, declared_in: str) -> None:
             declared_in,
         )
     except ConfigurationError:
-        # Another process was faster; what it declares may be something else.
-        found = engine.catalog.connections.get(declaration.name)
-        if _differs(found, declaration, declared_in):
+        # Another process was faster, and may declare something else; or the name is taken in other letters' case.
+        there = {connection.name: connection for connection in engine.catalog.connections.list()}
+        found = there.get(declaration.name)
+        if found is None or _differs(found, declaration, declared_in):
             raise
 
 

@@ -117,6 +117,8 @@ def test_where_the_statement_comes_from(db: RuntimeDB, run: Run, tmp_path: Path)
     file = tmp_path / "q.sql"
     file.write_text("SELECT 42 AS answer")
     assert run("query", "--file", file, "--json").json == [{"answer": 42}]
+    file.with_name("bytes.sql").write_bytes(b"SELECT \xff")
+    assert "can't be read as UTF-8 text" in run("query", "--file", file.with_name("bytes.sql")).err
     assert "query takes a SELECT" in run("query").err
     assert "query takes a SELECT" in run("query", "SELECT 1", "--file", file).err
 
@@ -126,6 +128,10 @@ def test_a_file_that_is_there_is_not_overwritten(db: RuntimeDB, run: Run, tmp_pa
     file.write_text("mine")
     assert "is there already" in run("query", "SELECT 1", "-o", file).err
     assert file.read_text() == "mine"
+    other = tmp_path / "z.csv.partial"
+    other.write_text("another's")
+    assert "can't be written" in run("query", "SELECT 1", "-o", tmp_path / "z.csv").err
+    assert other.read_text() == "another's"
     assert "say with --format" in run("query", "SELECT 1", "-o", tmp_path / "x.xls").err
     failed = run(
         "query",

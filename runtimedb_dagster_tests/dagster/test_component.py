@@ -3,6 +3,7 @@
 # No `from __future__ import annotations`: see the tests, which define assets.
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -109,7 +110,23 @@ def test_to_load_it_changes_nothing_and_the_first_tick_registers_and_discovers(
         assert instance.get_dynamic_partitions("runtimedb/shop") == ["main.orders"]
         (connection,) = db.connections()
         assert (connection.name, connection.given["include"]) == ("shop", '["main.orders"]')
-        assert (connection.declared_in or "").endswith("defs/warehouse/defs.yaml") or connection.declared_in
+        assert re.fullmatch(r"src/\w+/defs/warehouse", connection.declared_in or "")
+
+
+def test_two_components_of_one_file_leave_each_others_connections_alone(
+    source: SourceFile, settings: Settings, instance: dg.DagsterInstance
+) -> None:
+    both = [{"type": TYPE, "attributes": {"connections": {name: {"url": source.url}}}} for name in ("shop", "other")]
+    both[1]["attributes"]["settings"] = {"asset_prefix": "second"}  # type: ignore[index]  # of a dict of dicts
+    with create_defs_folder_sandbox() as sandbox:
+        (sandbox.defs_folder_path / "warehouse").mkdir()
+        (sandbox.defs_folder_path / "warehouse" / "defs.yaml").write_text(yaml.safe_dump_all(both))
+        with sandbox.build_all_defs() as definitions:
+            tick(definitions, instance)
+            definitions.get_sensor_def("second_other_discovery")(dg.build_sensor_context(instance))
+    with RuntimeDB(settings) as db:
+        places = {each.name: (each.declared_in or "").rpartition("/")[2] for each in db.connections()}
+        assert places == {"shop": "warehouse", "other": "warehouse[1]"}
 
 
 def test_its_asset_is_materialized(build: Build, instance: dg.DagsterInstance) -> None:

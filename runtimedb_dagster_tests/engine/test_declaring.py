@@ -83,6 +83,12 @@ def test_two_files_do_not_declare_the_same(db: RuntimeDB, declaration: Declarati
         db.declare([declaration, declaration], FILE)
 
 
+def test_a_name_that_is_taken_in_another_case_is_told(db: RuntimeDB, declaration: Declaration) -> None:
+    db.declare([replace(declaration, name="DECLARED")], "defs/b.yaml")
+    with pytest.raises(ConfigurationError, match="'declared' can't be added: 'DECLARED' exists"):
+        db.declare([declaration], FILE)
+
+
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [
