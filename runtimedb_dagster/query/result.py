@@ -145,7 +145,8 @@ class Result:
     def csv(self, limit: int | None = None) -> Iterator[bytes]:
         """All rows as CSV, in parts: NULL is nothing, an empty text `""`; raises as `fetchone`."""
         yield (",".join(map(_csv_text, self.columns)) + "\r\n").encode()
-        line = " || ',' || ".join(f"coalesce({_csv_value(f'#{i}')}, '')" for i in range(1, len(self.columns) + 1))
+        kinds = [str(type_.id) for type_ in self._rows.types]
+        line = " || ',' || ".join(f"coalesce({_csv_value(kind, f'#{i}')}, '')" for i, kind in enumerate(kinds, 1))
         for batch in self._projected(f"{line} || chr(13) || chr(10) AS line", BATCH_ROWS, limit):
             # The texts of a column stand one behind the other.
             lines = batch.column(0).cast(pa.large_string())
@@ -182,6 +183,7 @@ class Result:
 
 
 WHOLE_NUMBERS = {"tinyint", "smallint", "integer", "bigint", "utinyint", "usmallint", "uinteger", "ubigint"}
+NEVER_QUOTED = WHOLE_NUMBERS | {"hugeint", "uhugeint", "boolean", "float", "double", "decimal", "date", "uuid"}
 # Arrow has none of their size.
 HUGE_NUMBERS = {"hugeint", "uhugeint"}
 # Their values become Python's own.
@@ -189,9 +191,11 @@ JSON_ROWS = 10_000
 NESTED = {"list", "array", "struct", "map", "union"}
 
 
-def _csv_value(column: str) -> str:
+def _csv_value(kind: str, column: str) -> str:
     """SQL of a value in CSV, quoted where it has to be; NULL stays NULL."""
-    text = f"CAST({column} AS VARCHAR)"
+    text = column if kind == "varchar" else f"CAST({column} AS VARCHAR)"
+    if kind in NEVER_QUOTED:
+        return text
     quoted = f"""'"' || replace({text}, '"', '""') || '"'"""
     return f"""CASE WHEN {text} = '' OR regexp_matches({text}, '[",\\r\\n]') THEN {quoted} ELSE {text} END"""
 
